@@ -1,0 +1,36 @@
+//go:build linux
+
+package vmtest
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+)
+
+func TestMain(m *testing.M) { Main(m, measure) }
+
+// measure boots a kernel, lets it measure ten files and takes its list.
+var measure = Scenario{
+	Name: "measure",
+	Boots: []func(*Guest){func(g *Guest) {
+		g.MeasureFiles(10, "file")
+		g.Capture("end")
+	}},
+}
+
+func TestKernelsMeasure(t *testing.T) {
+	for _, kernel := range KernelNames() {
+		t.Run(kernel, func(t *testing.T) {
+			res := Run(t, Config{Scenario: "measure", Kernels: []string{kernel}})
+			c := res.Capture(t, "end")
+			t.Logf("%s", c["version"])
+			Judge(t, c)
+			for i := range 10 {
+				if !bytes.Contains(c["ascii_runtime_measurements"], fmt.Appendf(nil, " /file-%d ", i)) {
+					t.Errorf("file %d was not measured", i)
+				}
+			}
+		})
+	}
+}
