@@ -26,7 +26,7 @@ type process struct {
 func startProcess(name string, args ...string) (*process, error) {
 	p := &process{name: filepath.Base(name), cmd: exec.Command(name, args...), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started := make(chan error)
 	go func() {
 		// Pdeathsig is about the thread that started the child, not the process.
@@ -46,9 +46,9 @@ func startProcess(name string, args ...string) (*process, error) {
 	return p, nil
 }
 
-// stop kills the process and its group, and waits until it is gone.
+// stop kills the process, if it still runs, and waits until it is gone.
 func (p *process) stop() {
-	syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+	p.cmd.Process.Kill()
 	<-p.done
 }
 

@@ -22,6 +22,22 @@ const keepEnv = "IMAKEXEC_VM_KEEP"
 // skips it.
 func Run(t *testing.T, c Config) *Result {
 	t.Helper()
+	res, err := run(t, c)
+	if err != nil || res.Failed {
+		t.Logf("end of the console:\n%s", lastLines(res.Console, 60))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Failed {
+		t.FailNow()
+	}
+	return res
+}
+
+// run is Run without a verdict.
+func run(t *testing.T, c Config) (*Result, error) {
+	t.Helper()
 	testenv.NeedFull(t, "boots virtual machines")
 	t.Parallel()
 	kernels := make([]string, len(c.Kernels))
@@ -44,16 +60,7 @@ func Run(t *testing.T, c Config) *Result {
 		t.Log(line)
 	}
 	t.Logf("%v in the machine", res.Elapsed.Round(100*time.Millisecond))
-	if err != nil || res.Failed {
-		t.Logf("end of the console:\n%s", lastLines(res.Console, 60))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	if res.Failed {
-		t.FailNow()
-	}
-	return res
+	return res, err
 }
 
 func lastLines(s string, n int) string {

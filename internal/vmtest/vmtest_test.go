@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestMain(m *testing.M) { Main(m, measure) }
+func TestMain(m *testing.M) { Main(m, measure, ending, tools) }
 
 // measure boots a kernel, lets it measure ten files and takes its list.
 var measure = Scenario{

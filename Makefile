@@ -1,0 +1,38 @@
+# Needs Go and, for what is not there yet, Debian or Ubuntu with root or sudo.
+
+STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.6.1
+NESTED = $(patsubst %/go.mod,%,$(wildcard examples/*/go.mod))
+TESTFLAGS =
+
+.PHONY: test lint fuzz soak vm install
+
+# Everything, with the virtual machines; nothing may be skipped.
+test: export IMAKEXEC_TEST = all
+test: install lint fuzz
+	set -e; for m in $(NESTED); do (cd $$m && go vet ./... && go test $(TESTFLAGS) ./...); done
+	go test -race -timeout 30m $(TESTFLAGS) ./...
+
+lint:
+	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt -w $$unformatted"; exit 1; }
+	set -e; for os in linux darwin windows; do for arch in amd64 arm64; do \
+		GOOS=$$os GOARCH=$$arch CGO_ENABLED=0 go vet ./...; done; done
+	$(STATICCHECK) ./...
+
+# FUZZTIME=10m make fuzz: for a long run.
+FUZZTIME = 3s
+fuzz:
+	.ci/fuzz $(FUZZTIME)
+
+# Sixteen handovers under KASLR.
+soak: export IMAKEXEC_TEST = all
+soak: install
+	go test -count=1 -timeout 60m -v -run '^TestKASLR$$' ./internal/vmtest -kaslr 16
+
+# The whole story in a virtual machine, for a person to watch.
+vm: install
+	go run ./examples/vm
+
+# gcc is for the race detector.
+install:
+	internal/vmtest/install.sh
+	command -v gcc >/dev/null || internal/vmtest/install.sh gcc libc6-dev
