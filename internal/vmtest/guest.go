@@ -144,12 +144,9 @@ func (g *Guest) play(scenarios []Scenario) (ok bool) {
 			f(g)
 			return true
 		}
-		if g.Boot >= len(s.Boots) {
-			g.Fatalf("scenario %q has %d boots, this is number %d", s.Name, len(s.Boots), g.Boot)
-		}
 		g.send(msgBoot, strconv.Itoa(g.Boot), nil)
-		s.Boots[g.Boot](g)
-		if g.Boot < len(s.Boots)-1 {
+		s.Boots[min(g.Boot, len(s.Boots)-1)](g)
+		if !g.Last() {
 			g.Fatalf("boot %d returned instead of going on to the next", g.Boot)
 		}
 		return true
@@ -218,8 +215,11 @@ func (g *Guest) say(kind byte, format string, args ...any) {
 // Arg returns one of Config.Args.
 func (g *Guest) Arg(name string) string { return g.story.Args[name] }
 
+// Last reports whether this is the last boot.
+func (g *Guest) Last() bool { return g.Boot >= len(g.story.Kernels)-1 }
+
 // KernelPath is where the kernel of a later boot lies.
-func (g *Guest) KernelPath(boot int) string { return "/" + kernelFile(boot) }
+func (g *Guest) KernelPath(boot int) string { return "/" + g.story.Kernels[boot] }
 
 // NextCmdline is this boot's command line with the number of the next, so that the
 // next kernel's guest knows its place. Extra arguments are appended.

@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -248,20 +249,29 @@ func (c *Config) writeInitramfs(path string) error {
 	if err != nil {
 		return err
 	}
-	story, err := json.Marshal(story{Scenario: c.Scenario, Args: c.Args})
-	if err != nil {
-		return err
-	}
 	w := newCPIOWriter(f)
 	guestRoot(w, init)
-	w.file(storyFile, 0o644, story)
-	for i, name := range c.Kernels[1:] {
-		kernel, err := os.ReadFile(name)
+	st := story{Scenario: c.Scenario, Args: c.Args, Kernels: make([]string, len(c.Kernels))}
+	for i, path := range c.Kernels {
+		if i == 0 {
+			continue // QEMU has it
+		}
+		if same := slices.Index(c.Kernels[1:i], path); same >= 0 {
+			st.Kernels[i] = st.Kernels[same+1]
+			continue
+		}
+		kernel, err := os.ReadFile(path)
 		if err != nil {
 			return err
 		}
-		w.file(kernelFile(i+1), 0o644, kernel)
+		st.Kernels[i] = fmt.Sprintf("boot/vmlinuz-%d", i)
+		w.file(st.Kernels[i], 0o644, kernel)
 	}
+	told, err := json.Marshal(st)
+	if err != nil {
+		return err
+	}
+	w.file(storyFile, 0o644, told)
 	for name, data := range c.Files {
 		w.file("data/"+name, 0o644, data)
 	}
@@ -280,13 +290,12 @@ func guestRoot(w *cpioWriter, init []byte) {
 	w.file("init", 0o755, init)
 }
 
-func kernelFile(boot int) string { return fmt.Sprintf("boot/vmlinuz-%d", boot) }
-
 const storyFile = "boot/story.json"
 
 // story is what a guest is told beside its command line.
 type story struct {
 	Scenario string
+	Kernels  []string // where the kernel of each boot lies; "" for the first
 	Args     map[string]string
 }
 

@@ -46,7 +46,7 @@ func TestProcessDiesWithItsParent(t *testing.T) {
 		return
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^TestProcessDiesWithItsParent$")
-	cmd.Env = append(os.Environ(), orphanEnv+"=1")
+	cmd.Env = append(os.Environ(), orphanEnv+"=1", "TMPDIR="+t.TempDir())
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -31,8 +31,10 @@ const (
 type Scenario struct {
 	Name string
 
-	// Boots holds one function for each boot, in order. All but the last end with a
-	// kexec or with Guest.Reboot; the machine is powered off when the last returns.
+	// Boots holds one function for each boot, in order; the last serves all that
+	// follow. A machine boots as often as Config.Kernels says: every boot but the last
+	// ends with a kexec or with Guest.Reboot, and after the last the machine is
+	// powered off.
 	Boots []func(*Guest)
 
 	// Processes are functions that a boot can run in a process of their own, see
