@@ -59,6 +59,7 @@ type Journal struct {
 	offset  int64       // lines before it were read
 	entries []journaled
 	skipped int
+	owed    []byte // lines on outcomes that found no room
 }
 
 type journaled struct {
@@ -403,6 +404,9 @@ func (j *Journal) append(e Entry) (uint64, error) {
 	case j.file == nil:
 		return 0, fs.ErrClosed
 	}
+	if err := j.pay(); err != nil {
+		return 0, err
+	}
 	torn, err := j.read()
 	if err != nil {
 		return 0, err
@@ -472,32 +476,44 @@ func (j *Journal) Settle(seq uint64, state State, after imalog.Values) error {
 }
 
 // writeState appends what became of an entry. The entry in memory knows it even
-// if the disk does not.
+// if the disk does not; it is written with the next line, or by Close, then.
 func (j *Journal) writeState(seq uint64, state string, after imalog.Values) error {
 	l := line{Seq: seq, BootID: j.bootID, Time: time.Now().UTC(), State: state, After: hexValues(after)}
-	torn, err := j.read()
 	j.settled(&l)
-	if err != nil {
-		return err
-	}
 	b, err := encodeLine(&l)
 	if err != nil {
 		return err
 	}
-	if err := j.write(torn, b); err != nil {
+	j.owed = append(j.owed, b...)
+	return j.pay()
+}
+
+// pay writes the outcomes that are owed.
+func (j *Journal) pay() error {
+	if len(j.owed) == 0 {
+		return nil
+	}
+	torn, err := j.read()
+	if err != nil {
 		return err
 	}
+	if err := j.write(torn, j.owed); err != nil {
+		return err
+	}
+	j.owed = nil
 	return j.file.Sync()
 }
 
-// Close closes the file. Entries stay readable.
+// Close closes the file. Entries stay readable. An error says that an outcome
+// could not be written, which Splice then finds out again.
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.file == nil {
 		return nil
 	}
-	f := j.file
+	err := j.pay()
+	err = errors.Join(err, j.file.Close())
 	j.file = nil
-	return f.Close()
+	return err
 }

@@ -195,17 +195,21 @@ func (s *splicer) walk(r *imalog.Replayer, k, j int) bool {
 			s.matched, s.end = k, r
 			return true
 		}
-		for i := j; i < len(s.entries); i++ {
-			if c := &s.entries[i]; c.before == nil || r.Match(c.before) {
-				if s.place(r, k, i) {
-					return true
-				}
-				if c.before != nil { // else it is tried everywhere as it is
-					spots = append(spots, spot{i, k, r.Clone()})
-				}
+		last := j
+		for last < len(s.entries)-1 && s.entries[last].entry.State != Extended {
+			last++ // one that has to be there ends what may lie here
+		}
+		// The later one first: it was read here although the earlier had its turn.
+		for i := min(last, len(s.entries)-1); i >= j; i-- {
+			c := &s.entries[i]
+			if c.before != nil && !r.Match(c.before) {
+				continue
 			}
-			if s.entries[i].entry.State == Extended {
-				break // those after it cannot be there without it
+			if s.place(r, k, i) {
+				return true
+			}
+			if c.before != nil { // else it is tried everywhere as it is
+				spots = append(spots, spot{i, k, r.Clone()})
 			}
 		}
 		if k == len(s.kernel) || !s.add(r, &s.kernel[k]) {
