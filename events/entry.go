@@ -121,11 +121,16 @@ func encodeEntry(e *Entry, bootID string, w writer) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return encodeLine(&line{
+	l := line{
 		Seq: e.Seq, BootID: bootID, Time: e.Time,
 		PCR: e.Record.PCR, Name: e.Record.Name(), Record: rec, Count: e.Count,
 		Before: hexValues(e.Before), Writer: &w,
-	})
+	}
+	// What could not be read back must not be extended.
+	if back, err := l.entry(); err != nil || !sameRecord(&back.Record, &e.Record) {
+		return nil, fmt.Errorf("%w: a record that does not come back", ErrRecord)
+	}
+	return encodeLine(&l)
 }
 
 func encodeLine(l *line) ([]byte, error) {

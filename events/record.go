@@ -140,5 +140,6 @@ func newHash(alg uint16) hash.Hash {
 
 // sameRecord reports whether two records are equal byte for byte.
 func sameRecord(a, b *imalog.Record) bool {
-	return a.PCR == b.PCR && a.Template == b.Template && bytes.Equal(a.Digest, b.Digest) && bytes.Equal(a.Data, b.Data)
+	return a.PCR == b.PCR && a.Template == b.Template && a.BigEndian == b.BigEndian &&
+		 bytes.Equal(a.Digest, b.Digest) && bytes.Equal(a.Data, b.Data)
 }
