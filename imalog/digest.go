@@ -1,0 +1,79 @@
+package imalog
+
+import (
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
+)
+
+// AppendDigest appends the record's template digest in a bank's hash: over Data,
+// or, for template "ima", over the digest and the name in it, the name padded
+// with zeros to 256 bytes (security/integrity/ima/ima_crypto.c:
+// ima_calc_field_array_hash_tfm). It is what the kernel extends into the bank,
+// unless the record is a violation or the kernel lacks the hash: those are a
+// Replayer's business.
+//
+// Its errors unwrap to ErrAlg, where the standard library lacks the hash, and
+// ErrFields, for data that template "ima" cannot have.
+func (r *Record) AppendDigest(b []byte, alg uint16) ([]byte, error) {
+	var buf [imaDigestInput]byte
+	data, err := r.digestInput(&buf)
+	if err != nil {
+		return b, err
+	}
+	switch alg {
+	case AlgSHA1:
+		sum := sha1.Sum(data)
+		return append(b, sum[:]...), nil
+	case AlgSHA256:
+		sum := sha256.Sum256(data)
+		return append(b, sum[:]...), nil
+	case AlgSHA384:
+		sum := sha512.Sum384(data)
+		return append(b, sum[:]...), nil
+	case AlgSHA512:
+		sum := sha512.Sum512(data)
+		return append(b, sum[:]...), nil
+	}
+	return b, &AlgError{alg}
+}
+
+// imaDigestInput is what the digest of template "ima" covers: a SHA-1 digest and
+// a name padded to 256 bytes.
+const imaDigestInput = 20 + 256
+
+// digestInput returns what the template digest covers. It is Data itself but for
+// template "ima", for which it is built in buf.
+func (r *Record) digestInput(buf *[imaDigestInput]byte) ([]byte, error) {
+	if r.Template != templateIMA {
+		return r.Data, nil
+	}
+	c := cursor{rec: r, format: "d|n", data: r.Data}
+	n := 0
+	for n = 0; c.next(); {
+		if len(c.field.Data) > len(buf)-n {
+			return nil, &FieldError{c.field.ID, ErrFields}
+		}
+		n += copy(buf[n:], c.field.Data)
+	}
+	if c.err != nil {
+		return nil, c.err
+	}
+	clear(buf[n:])
+	return buf[:], nil
+}
+
+// An AlgError names a hash algorithm that is not available. It unwraps to
+// ErrAlg.
+type AlgError struct{ Alg uint16 }
+
+func (e *AlgError) Error() string {
+	name := AlgName(e.Alg)
+	if name == "" {
+		const hex = "0123456789abcdef"
+		name = "0x" + string([]byte{hex[e.Alg>>12], hex[e.Alg>>8&15], hex[e.Alg>>4&15], hex[e.Alg&15]})
+	}
+	return "hash algorithm " + name + " is not available: give its constructor in ReplayOptions.Hashes"
+}
+
+func (e *AlgError) Unwrap() error { return ErrAlg }

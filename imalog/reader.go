@@ -1,0 +1,171 @@
+package imalog
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"iter"
+)
+
+// ReaderOptions say what form of a list is read. The zero value is
+// binary_runtime_measurements of a little-endian kernel, or of any kernel that
+// uses the canonical form (ima_canonical_fmt).
+type ReaderOptions struct {
+	// DigestSize is the size of the digests in bytes: 20 if zero, AlgSize(alg) for
+	// binary_runtime_measurements_<alg>.
+	DigestSize int
+	// ByteOrder is that of the kernel that wrote the list; nil is little-endian.
+	ByteOrder binary.ByteOrder
+	// MaxRecord is the size in bytes from which on a record is refused with
+	// ErrTooLarge. Zero is 64 MiB, more than a kernel can allocate for the fields
+	// of one.
+	MaxRecord uint64
+}
+
+const maxRecord = 64 << 20
+
+// A Reader reads a list in binary form as a stream, in constant memory.
+type Reader struct {
+	r      io.Reader
+	p      parser
+	buf    []byte
+	pos    int // first byte of the next record
+	end    int // bytes in buf
+	offset int64
+	count  int
+	rec    Record
+	err    error
+}
+
+// readSize is what a Reader asks for at a time: large enough to make system
+// calls rare, small enough to stay in the cache while it is hashed.
+const readSize = 64 << 10
+
+// NewReader returns a Reader of a list in binary form. It buffers.
+func NewReader(r io.Reader, opts *ReaderOptions) *Reader {
+	return &Reader{r: r, p: newParser(opts)}
+}
+
+// Next returns the next record. The record is valid until the next call of Next. At the
+// end of the list the error is io.EOF; otherwise it is a *RecordError that
+// unwraps to ErrFormat, ErrTooLarge, io.ErrUnexpectedEOF where the list ends
+// within a record, or what the underlying reader gave. An error stays.
+func (r *Reader) Next() (*Record, error) {
+	if r.err != nil {
+		return nil, r.err
+	}
+	err := r.next()
+	if err == nil {
+		return &r.rec, nil
+	}
+	if err == io.EOF && r.pos != r.end {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != io.EOF {
+		err = &RecordError{r.offset, r.count, err}
+	}
+	r.err = err
+	return nil, err
+}
+
+// Offset returns the number of bytes of the records that Next has returned.
+func (r *Reader) Offset() int64 { return r.offset }
+
+// Count returns the number of records that Next has returned.
+func (r *Reader) Count() int { return r.count }
+
+// next parses a record, reading more where it has to. Its error is io.EOF
+// wherever the input has ended, and another call may then find that it has not.
+func (r *Reader) next() error {
+	for {
+		n, ok, err := r.p.parse(r.buf[r.pos:r.end], &r.rec)
+		if err != nil {
+			return err
+		}
+		if ok {
+			r.pos += int(n)
+			r.offset += int64(n)
+			r.count++
+			return nil
+		}
+		if err := r.fill(n); err != nil {
+			return err
+		}
+	}
+}
+
+// fill reads at least one byte into the buffer of which a record needs n. The
+// buffer grows with what was read, never with what a length promises.
+func (r *Reader) fill(n uint64) error {
+	if r.pos > 0 {
+		r.end = copy(r.buf, r.buf[r.pos:r.end])
+		r.pos = 0
+	}
+	if r.end == len(r.buf) {
+		grown := make([]byte, max(readSize, 2*len(r.buf)))
+		copy(grown, r.buf[:r.end])
+		r.buf = grown
+	}
+	for range 100 {
+		n, err := r.r.Read(r.buf[r.end:])
+		r.end += n
+		if n > 0 {
+			return nil // an error comes again with the next read
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return io.ErrNoProgress
+}
+
+// Records iterates over a list in binary form that is in memory. The records
+// alias b, so they are valid as long as it is unchanged; the sequence can be
+// ranged over again. An error comes last, as a *RecordError like Reader.Next's.
+func Records(b []byte, opts *ReaderOptions) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		p := newParser(opts)
+		var rec Record
+		rest := b
+		for count := 0; len(rest) > 0; count++ {
+			n, ok, err := p.parse(rest, &rec)
+			if !ok {
+				if err == nil {
+					err = io.ErrUnexpectedEOF
+				}
+				yield(Record{}, &RecordError{int64(len(b) - len(rest)), count, err})
+				return
+			}
+			if !yield(rec, nil) {
+				return
+			}
+			rest = rest[n:]
+		}
+	}
+}
+
+// Stream iterates over a list in binary form that is read anew, in constant
+// memory, each time it is ranged over: size bytes of r at most, all there are if
+// size is negative. A record is valid until the next one is yielded. Use it to
+// Verify a file that is too large to be read into memory.
+func Stream(r io.ReaderAt, size int64, opts *ReaderOptions) iter.Seq2[Record, error] {
+	if size < 0 {
+		size = 1<<63 - 1
+	}
+	return func(yield func(Record, error) bool) {
+		list := NewReader(io.NewSectionReader(r, 0, size), opts)
+		for {
+			rec, err := list.Next()
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			if err != nil {
+				yield(Record{}, err)
+				return
+			}
+			if !yield(*rec, nil) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,135 @@
+package imalog
+
+import (
+	"bytes"
+	"encoding/binary"
+	"strconv"
+)
+
+// A Record is one measurement: an entry of a measurement list.
+//
+// Digest and Data may alias the buffer that the record was read from; the
+// functions that return records say how long they are valid.
+type Record struct {
+	PCR      uint32
+	Digest   []byte // template digest as listed: SHA-1 unless the file is a *_<alg> one; all zero: a violation
+	Template string // "ima-ng", ... or a field format such as "d-ng|n-ng"
+	Data     []byte // template data, exactly as listed; see Template "ima" in AppendDigest
+
+	// BigEndian tells that the record comes from a big-endian kernel that does
+	// not use the canonical form (ima_canonical_fmt): its integers and the field
+	// lengths in Data are big-endian, in the list and under the digest.
+	BigEndian bool
+}
+
+func (r *Record) order() binary.ByteOrder {
+	if r.BigEndian {
+		return binary.BigEndian
+	}
+	return binary.LittleEndian
+}
+
+func (r *Record) uint32(b []byte) uint32 {
+	if r.BigEndian {
+		return binary.BigEndian.Uint32(b)
+	}
+	return binary.LittleEndian.Uint32(b)
+}
+
+func (r *Record) appendUint32(b []byte, v uint32) []byte {
+	if r.BigEndian {
+		return binary.BigEndian.AppendUint32(b, v)
+	}
+	return binary.LittleEndian.AppendUint32(b, v)
+}
+
+// BinarySize returns the number of bytes that AppendBinary appends.
+func (r *Record) BinarySize() int {
+	n := 4 + len(r.Digest) + 4 + len(r.Template) + len(r.Data)
+	if r.Template != templateIMA {
+		n += 4
+	}
+	return n
+}
+
+// AppendBinary appends the record as binary_runtime_measurements shows it
+// (security/integrity/ima/ima_fs.c: ima_measurements_show).
+func (r *Record) AppendBinary(b []byte) ([]byte, error) {
+	if len(r.Template) == 0 || len(r.Template) > maxTemplate {
+		return b, ErrTemplate
+	}
+	if uint64(len(r.Data)) > 1<<32-1 {
+		return b, ErrTooLarge
+	}
+	b = r.appendUint32(b, r.PCR)
+	b = append(b, r.Digest...)
+	b = r.appendUint32(b, uint32(len(r.Template)))
+	b = append(b, r.Template...)
+	if r.Template != templateIMA {
+		b = r.appendUint32(b, uint32(len(r.Data)))
+	}
+	return append(b, r.Data...), nil
+}
+
+// Violation reports whether the record is a violation: the kernel lists it with
+// a digest of zeros and extends the PCR with 0xff bytes
+// (security/integrity/ima/ima_api.c: ima_store_template).
+func (r *Record) Violation() bool {
+	d := r.Digest
+	if len(d) >= 8 && binary.LittleEndian.Uint64(d) != 0 {
+		return false
+	}
+	for _, c := range d {
+		if c != 0 {
+			return false
+		}
+	}
+	return len(d) > 0
+}
+
+// BootAggregate reports whether the record is the one that IMA makes first in
+// every boot, over the PCRs of the firmware and the boot loader
+// (security/integrity/ima/ima_init.c: ima_add_boot_aggregate).
+func (r *Record) BootAggregate() bool {
+	return string(r.name()) == bootAggregate
+}
+
+const bootAggregate = "boot_aggregate"
+
+// Name returns the name of what was measured, a path or the name of an event,
+// from the field n or n-ng; "" if there is none. The kernel replaces spaces by
+// underscores in it.
+func (r *Record) Name() string { return string(r.name()) }
+
+func (r *Record) name() []byte {
+	f, ok := r.Field("n-ng")
+	if !ok {
+		if f, ok = r.Field("n"); !ok {
+			return nil
+		}
+	}
+	if i := bytes.IndexByte(f.Data, 0); i >= 0 {
+		return f.Data[:i]
+	}
+	return f.Data
+}
+
+// Buf returns the content of the field buf, critical data or a key as the
+// kernel measured it; nil if there is none. It aliases Data.
+func (r *Record) Buf() []byte {
+	f, _ := r.Field("buf")
+	return f.Data
+}
+
+// Clone returns a copy that aliases nothing.
+func (r *Record) Clone() Record {
+	c := *r
+	c.Digest = bytes.Clone(r.Digest)
+	c.Data = bytes.Clone(r.Data)
+	return c
+}
+
+// String returns a line for people: PCR, template and name.
+func (r *Record) String() string {
+	return "PCR " + strconv.FormatUint(uint64(r.PCR), 10) + " " + r.Template + " " + strconv.Quote(r.Name())
+}

@@ -1,0 +1,94 @@
+package imalog
+
+import (
+	"bytes"
+	"strconv"
+)
+
+// AppendText appends the record's line in ascii_runtime_measurements, with its
+// newline (security/integrity/ima/ima_fs.c: ima_ascii_measurements_show).
+//
+// Template data that no kernel writes is shown as bytes: a digest without its
+// algorithm in hexadecimal as it is, and all the data of an unknown template as if it
+// were one field. The error unwraps to ErrFields where the data does not have the
+// fields of its template; b is then returned as it was.
+func (r *Record) AppendText(b []byte) ([]byte, error) {
+	start := len(b)
+	if pcr := int32(r.PCR); 0 <= pcr && pcr < 10 {
+		b = append(b, ' ')
+	}
+	b = strconv.AppendInt(b, int64(int32(r.PCR)), 10) // the kernel keeps it as an int
+	b = append(b, ' ')
+	b = appendHex(b, r.Digest)
+	b = append(b, ' ')
+	b = append(b, r.Template...)
+	if !knownTemplate(r.Template) {
+		b = append(b, ' ')
+		b = appendHex(b, r.Data)
+		return append(b, '\n'), nil
+	}
+	c := cursor{rec: r, format: templateFormat(r.Template), data: r.Data}
+	for c.next() {
+		b = append(b, ' ')
+		b = r.appendField(b, c.field)
+	}
+	if c.err != nil {
+		return b[:start], c.err
+	}
+	return append(b, '\n'), nil
+}
+
+// appendField appends a field as the kernel shows it
+// (security/integrity/ima/ima_template_lib.c: ima_show_template_data_ascii).
+func (r *Record) appendField(b []byte, f Field) []byte {
+	switch kindOf(f.ID) {
+	case kindString:
+		return append(b, cString(f.Data)...)
+	case kindUint:
+		if v, ok := r.uint(f.Data); ok {
+			return strconv.AppendUint(b, v, 10)
+		}
+		return b
+	case kindTagged:
+		tag := cString(f.Data)
+		if i := bytes.LastIndexByte(tag, ':'); i >= 0 && i == len(tag)-1 && len(tag) < len(f.Data) {
+			if i > 0 {
+				b = append(b, tag...)
+			}
+			return appendHex(b, f.Data[len(tag)+1:])
+		}
+	}
+	return appendHex(b, f.Data)
+}
+
+// uint reads an integer field.
+func (r *Record) uint(b []byte) (uint64, bool) {
+	order := r.order()
+	switch len(b) {
+	case 1:
+		return uint64(b[0]), true
+	case 2:
+		return uint64(order.Uint16(b)), true
+	case 4:
+		return uint64(order.Uint32(b)), true
+	case 8:
+		return order.Uint64(b), true
+	}
+	return 0, false
+}
+
+// cString returns what comes before the first NUL.
+func cString(b []byte) []byte {
+	if i := bytes.IndexByte(b, 0); i >= 0 {
+		return b[:i]
+	}
+	return b
+}
+
+func appendHex(b, src []byte) []byte {
+	const digits = "0123456789abcdef"
+	for _, c := range src {
+		b = append(b, digits[c>>4], digits[c&15])
+	}
+	return b
+}
