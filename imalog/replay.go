@@ -42,6 +42,7 @@ type Replayer struct {
 	pcr   uint32
 	count int
 	banks []bank
+	ima   [imaDigestInput]byte // what the digest of template "ima" covers
 }
 
 // A bank is the state of one PCR bank.
@@ -120,9 +121,8 @@ func (r *Replayer) Add(rec *Record) error {
 	}
 	data := rec.Data
 	if rec.Template == templateIMA {
-		var buf [imaDigestInput]byte
 		var err error
-		if data, err = rec.digestInput(&buf); err != nil {
+		if data, err = rec.digestInput(&r.ima); err != nil {
 			return err
 		}
 	}
