@@ -9,6 +9,9 @@ import (
 	"github.com/imakexec/imakexec/imalog"
 )
 
+// captures are the lists of real kernels that imalog is tested with.
+const captures = "../imalog/testdata/"
+
 // readList reads the list of a captured machine.
 func readList(t testing.TB, dir string) []imalog.Record {
 	t.Helper()

@@ -58,9 +58,9 @@ type Measurer struct {
 	// extends the SHA-1 digest padded with zeros: imalog.Replayer.Padded knows
 	// it from the list. Nil: none.
 	Padded func(alg uint16) bool
-	// Hash brings the hash of a bank that the standard library lacks, such as
-	// SM3. It may return nil.
-	Hash func(alg uint16) hash.Hash
+	// Hashes adds hashes that the standard library lacks, such as SM3, as in
+	// imalog.ReplayOptions.
+	Hashes map[uint16]func() hash.Hash
 	// LeaveOut lists banks that are not extended. Such a bank replays no more
 	// from then on; the others do.
 	LeaveOut []uint16
@@ -97,7 +97,7 @@ func (e *MeasureError) Unwrap() error { return e.Err }
 
 func (m *Measurer) pcr() uint32 {
 	if m.PCR == 0 {
-		return DefaultPCR
+		return imalog.DefaultPCR
 	}
 	return m.PCR
 }
@@ -228,7 +228,7 @@ func (m *Measurer) digests(rec *imalog.Record, banks []uint16, before imalog.Val
 		} else {
 			h := m.hash(alg)
 			if h == nil || h.Size() != len(d) {
-				return nil, fmt.Errorf("%w: no hash for bank %s: bring it in Measurer.Hash, or leave the bank out", ErrBank, bankName(alg))
+				return nil, fmt.Errorf("%w: no hash for bank %s: add it to Measurer.Hashes, or leave the bank out", ErrBank, bankName(alg))
 			}
 			h.Write(rec.Data)
 			d = h.Sum(d[:0])
@@ -242,10 +242,8 @@ func (m *Measurer) digests(rec *imalog.Record, banks []uint16, before imalog.Val
 }
 
 func (m *Measurer) hash(alg uint16) hash.Hash {
-	if m.Hash != nil {
-		if h := m.Hash(alg); h != nil {
-			return h
-		}
+	if h := m.Hashes[alg]; h != nil {
+		return h()
 	}
 	return newHash(alg)
 }

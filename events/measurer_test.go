@@ -141,12 +141,7 @@ func TestMeasureUnknownBank(t *testing.T) {
 	}{
 		{"refused", func(*Measurer) {}, nil},
 		{"hash brought", func(m *Measurer) {
-			m.Hash = func(alg uint16) hash.Hash {
-				if alg == imalog.AlgSM3_256 {
-					return sha512.New512_256()
-				}
-				return nil
-			}
+			m.Hashes = map[uint16]func() hash.Hash{imalog.AlgSM3_256: sha512.New512_256}
 		}, func(rec *imalog.Record) []byte { return chain(data(rec)) }},
 		{"padded", func(m *Measurer) { m.Padded = func(alg uint16) bool { return alg == imalog.AlgSM3_256 } },
 			func(rec *imalog.Record) []byte { return chain(pad(rec)) }},

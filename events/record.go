@@ -22,10 +22,6 @@ const (
 	KexecExecute = "kexec_execute"
 )
 
-// DefaultPCR is the PCR that IMA extends unless its policy says otherwise
-// (CONFIG_IMA_MEASURE_PCR_IDX).
-const DefaultPCR = 10
-
 // MaxDataSize is the longest critical data, in bytes, that a kernel can measure
 // and, after a kexec, restore: either copies it, with one byte more, into a
 // single kmalloc, which ends at 4 MiB.
@@ -74,7 +70,7 @@ func NewRecord(name string, data []byte, opts *RecordOptions) (imalog.Record, er
 		o = *opts
 	}
 	if o.PCR == 0 {
-		o.PCR = DefaultPCR
+		o.PCR = imalog.DefaultPCR
 	}
 	if o.Alg == 0 {
 		o.Alg = imalog.AlgSHA256
@@ -141,5 +137,5 @@ func newHash(alg uint16) hash.Hash {
 // sameRecord reports whether two records are equal byte for byte.
 func sameRecord(a, b *imalog.Record) bool {
 	return a.PCR == b.PCR && a.Template == b.Template && a.BigEndian == b.BigEndian &&
-		 bytes.Equal(a.Digest, b.Digest) && bytes.Equal(a.Data, b.Data)
+		bytes.Equal(a.Digest, b.Digest) && bytes.Equal(a.Data, b.Data)
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/imakexec/imakexec/imalog"
 )
 
-const mainline = "testdata/mainline-kexec_file_load/"
+const mainline = captures + "imakexec/mainline-kexec_file_load/"
 
 // TestRecordEqualsKernels builds the records that Linux 7.2 measured around a
 // real kexec from their figures alone.

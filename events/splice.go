@@ -21,12 +21,8 @@ var (
 	ErrNoValues = errors.New("no PCR value in a bank that is replayed")
 )
 
-// SpliceOptions configures Splice. The zero value is right for a list of a
-// kernel.
+// SpliceOptions configures Splice.
 type SpliceOptions struct {
-	// PCR is that of start and want; records and entries of another have no part
-	// in it. 0: 10.
-	PCR uint32
 	// MaxSteps bounds the work, in records replayed. 0: a million, and four for
 	// every record.
 	MaxSteps int
@@ -74,7 +70,10 @@ func (e *SpliceError) Unwrap() error { return e.Err }
 // that follow it in the kernel's list, journal the entries, in order, that were
 // extended after start, or may have been. want are the values of the PCR at any
 // later moment, each of whose banks start has to replay. It may be older than
-// the list or the journal: what was measured after it counts as not there.
+// the list or the journal: what was measured after it counts as not there. Where
+// kernel goes on into another boot, start's banks have to be padded there as
+// they are at the start. Records and entries of another PCR than start's have no
+// part in it.
 //
 // An entry's Before is a value of the PCR on the way to its place, so the place
 // is looked for from where the replay shows it; mostly it is just there, and a
@@ -92,9 +91,6 @@ func Splice(ctx context.Context, start *imalog.Replayer, kernel []imalog.Record,
 	if opts != nil {
 		o = *opts
 	}
-	if o.PCR == 0 {
-		o.PCR = DefaultPCR
-	}
 	if o.MaxSteps == 0 {
 		o.MaxSteps = 1<<20 + 4*(len(kernel)+len(journal))
 	}
@@ -110,7 +106,7 @@ func Splice(ctx context.Context, start *imalog.Replayer, kernel []imalog.Record,
 	s := &splicer{ctx: ctx, kernel: kernel, want: want, limit: o.MaxSteps, at: slices.Repeat([]int{-1}, len(journal))}
 	for i := range journal {
 		e := &journal[i]
-		if e.State != Dropped && e.Record.PCR == o.PCR {
+		if e.State != Dropped && e.Record.PCR == start.PCR() {
 			s.entries = append(s.entries, candidate{
 				index: i, entry: e,
 				before: restrict(e.Before, banks), after: restrict(e.After, banks),
@@ -124,7 +120,7 @@ func Splice(ctx context.Context, start *imalog.Replayer, kernel []imalog.Record,
 	case !found:
 		return nil, &SpliceError{Err: ErrNoPlace, Entry: -1, Limited: s.steps >= s.limit, Steps: s.steps}
 	}
-	if i := s.ambiguous(o.PCR, journal); i >= 0 {
+	if i := s.ambiguous(start.PCR(), journal); i >= 0 {
 		return nil, &SpliceError{Err: ErrAmbiguous, Entry: i, Steps: s.steps}
 	}
 	return &Spliced{At: s.at, Kernel: s.matched, End: s.end, Steps: s.steps}, nil

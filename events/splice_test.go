@@ -234,7 +234,7 @@ func TestSpliceOtherPCR(t *testing.T) {
 	if err := errors.Join(want.Add(&f[2]), want.Add(&other)); err != nil {
 		t.Fatal(err)
 	}
-	got, err := Splice(t.Context(), eleven, s.kernel, s.journal, want.Values(), &SpliceOptions{PCR: 11})
+	got, err := Splice(t.Context(), eleven, s.kernel, s.journal, want.Values(), nil)
 	if err != nil || got.At[0] != -1 || got.At[1] != 3 || got.Kernel != 3 {
 		t.Errorf("PCR 11: %+v, %v", got, err)
 	}
