@@ -127,7 +127,7 @@ func (g *Guest) Capture(name string) {
 	g.Put(name+"/iomem.txt", g.ReadFile("/proc/iomem"))
 	g.Put(name+"/firmware_memmap.txt", firmwareMemmap())
 	g.Put(name+"/dmesg.txt", dmesg())
-	if _, err := os.Stat("/dev/tpm0"); err != nil {
+	if !g.HasTPM() {
 		return
 	}
 	pcrs := g.PCRs()

@@ -240,6 +240,7 @@ func (g *Guest) Initramfs() []byte {
 	var b bytes.Buffer
 	w := newCPIOWriter(&b)
 	guestRoot(w, g.ReadFile("/init"))
+	w.file(storyFile, 0o644, g.ReadFile("/"+storyFile))
 	for _, dir := range []string{"/boot", "/data"} {
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.Type().IsRegular() {
@@ -278,6 +279,12 @@ func (g *Guest) WriteFile(path, data string) {
 	g.Check(err, "write")
 	_, err = io.WriteString(f, data)
 	g.Check(errors.Join(err, f.Close()), "write "+path)
+}
+
+// HasTPM reports whether the machine has one.
+func (g *Guest) HasTPM() bool {
+	_, err := os.Stat("/dev/tpm0")
+	return err == nil
 }
 
 // TPM is the machine's, opened once: the kernel's resource manager if there is one.

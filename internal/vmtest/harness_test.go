@@ -102,7 +102,7 @@ func TestReboot(t *testing.T) {
 		Kernels:  []string{"6.12", "6.12"},
 		Files:    map[string][]byte{"note": []byte("carried")},
 	})
-	first, second := res.Capture(t, "first"), res.Capture(t, "second")
+	first, second := res.Capture("first"), res.Capture("second")
 	Judge(t, first)
 	Judge(t, second)
 	if !strings.Contains(string(first["ascii_runtime_measurements"]), "/child-0 ") {

@@ -247,22 +247,29 @@ func (a *apt) newest(ctx context.Context, k debianKernel) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// "package | version | mirror release/main amd64 Packages", newest first
-	for line := range strings.Lines(out) {
+	if version := newestIn(out, k); version != "" {
+		return version, nil
+	}
+	return "", fmt.Errorf("no %s %s* in %v", metaPackage, k.prefix, k.releases)
+}
+
+// newestIn reads what "apt-cache madison" prints: lines "package | version | mirror
+// release/main amd64 Packages", newest first.
+func newestIn(madison string, k debianKernel) string {
+	for line := range strings.Lines(madison) {
 		f := strings.Split(line, "|")
 		if len(f) != 3 {
 			continue
 		}
-		version := strings.TrimSpace(f[1])
-		where := strings.Fields(f[2])
+		version, where := strings.TrimSpace(f[1]), strings.Fields(f[2])
 		if len(where) < 2 || !strings.HasPrefix(version, k.prefix) {
 			continue
 		}
 		if release, _, _ := strings.Cut(where[1], "/"); slices.Contains(k.releases, release) {
-			return version, nil
+			return version
 		}
 	}
-	return "", fmt.Errorf("no %s %s* in %v", metaPackage, k.prefix, k.releases)
+	return ""
 }
 
 // depends returns the names of the packages that one depends on.
@@ -271,8 +278,13 @@ func (a *apt) depends(ctx context.Context, pkg, version string) ([]string, error
 	if err != nil {
 		return nil, err
 	}
+	return dependsIn(out), nil
+}
+
+// dependsIn reads the names in a package's Depends line.
+func dependsIn(show string) []string {
 	var names []string
-	for line := range strings.Lines(out) {
+	for line := range strings.Lines(show) {
 		list, ok := strings.CutPrefix(line, "Depends:")
 		if !ok {
 			continue
@@ -283,7 +295,7 @@ func (a *apt) depends(ctx context.Context, pkg, version string) ([]string, error
 			}
 		}
 	}
-	return names, nil
+	return names
 }
 
 // download returns the path of a package that apt has checked.

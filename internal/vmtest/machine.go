@@ -290,7 +290,7 @@ func guestRoot(w *cpioWriter, init []byte) {
 	w.file("init", 0o755, init)
 }
 
-const storyFile = "boot/story.json"
+const storyFile = "story.json"
 
 // story is what a guest is told beside its command line.
 type story struct {

@@ -8,8 +8,6 @@ import (
 	"testing"
 )
 
-func TestMain(m *testing.M) { Main(m, measure, ending, tools) }
-
 // measure boots a kernel, lets it measure ten files and takes its list.
 var measure = Scenario{
 	Name: "measure",
@@ -23,7 +21,7 @@ func TestKernelsMeasure(t *testing.T) {
 	for _, kernel := range KernelNames() {
 		t.Run(kernel, func(t *testing.T) {
 			res := Run(t, Config{Scenario: "measure", Kernels: []string{kernel}})
-			c := res.Capture(t, "end")
+			c := res.Capture("end")
 			t.Logf("%s", c["version"])
 			Judge(t, c)
 			for i := range 10 {
@@ -34,3 +32,5 @@ func TestKernelsMeasure(t *testing.T) {
 		})
 	}
 }
+
+func TestMain(m *testing.M) { Main(m, measure, ending, tools) }
