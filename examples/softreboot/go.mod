@@ -1,0 +1,11 @@
+module github.com/imakexec/imakexec/examples/softreboot
+
+go 1.24.0
+
+require (
+	github.com/google/go-tpm v0.9.8
+	github.com/google/go-tpm-tools v0.4.9
+	github.com/imakexec/imakexec v0.0.0
+)
+
+replace github.com/imakexec/imakexec => ../..

@@ -1,0 +1,55 @@
+package handover
+
+import (
+	"errors"
+	"fmt"
+)
+
+var (
+	// ErrNoList says that this kernel shows no measurement list: IMA is not
+	// built in, or securityfs is not mounted. There is nothing to hand over; an
+	// ordinary kexec loses nothing.
+	ErrNoList = errors.New("no IMA measurement list")
+
+	// ErrNotProved says that the list does not replay to the PCR.
+	ErrNotProved = errors.New("the list does not replay to the PCR")
+
+	// ErrGrowing says that the list grew during every attempt to load it.
+	ErrGrowing = errors.New("the list kept growing while it was loaded")
+
+	// ErrOutgrown says that the list no longer fits its buffer and nothing can
+	// plan a larger one.
+	ErrOutgrown = errors.New("the list has outgrown its buffer")
+
+	// ErrNothingLoaded says that Resume found no handover of this boot.
+	ErrNothingLoaded = errors.New("no handover was loaded in this boot")
+
+	// ErrClosed says that the handover was closed, unloaded or replaced by a
+	// later Load.
+	ErrClosed = errors.New("the handover is closed")
+)
+
+// OpError says at which step a handover failed and in what state it left the
+// machine, which runs on and can be attested (see ReadList).
+type OpError struct {
+	Op   string // "load", "resume", "seal", "execute", "unload", "read list", "arrive"
+	Step string // the part of it that failed, such as "plan" or "measure kexec_execute"
+
+	// Loaded says that a kexec image is loaded all the same, and that a reboot
+	// into it would hand over an old list or none: Unload, then reboot through the
+	// firmware, keeps the machine attestable.
+	Loaded bool
+
+	Err error
+}
+
+func (e *OpError) Error() string {
+	s := fmt.Sprintf("handover: %s: %s: %v", e.Op, e.Step, e.Err)
+	if e.Loaded {
+		s += " (an image without the whole list is still loaded: unload it before any reboot)"
+	}
+	return s
+}
+
+// Unwrap returns the cause.
+func (e *OpError) Unwrap() error { return e.Err }

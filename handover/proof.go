@@ -1,0 +1,93 @@
+package handover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/google/go-tpm/tpm2/transport"
+
+	"github.com/imakexec/imakexec/events"
+	"github.com/imakexec/imakexec/imalog"
+)
+
+// Proof says what the PCR has to say of a list.
+type Proof struct {
+	// Proved says that the list replays to the PCR in every bank of Banks.
+	Proved bool
+
+	// Banks holds the algorithms (TPM_ALG_ID) that were compared. It is empty
+	// when no PCR could be read: then nothing can be proved, or disproved.
+	Banks []uint16
+
+	// Since is the index of the first record that follows the gap when the list
+	// does not replay: the boot_aggregate of the last boot that no kexec_execute
+	// vouches for, since that is where a plain kexec loses records; 0 when the
+	// list holds one boot. A PCR cannot say where a gap is, so this is the
+	// likeliest place and not itself proved.
+	Since int
+
+	// Reason is a sentence for people when Proved is false.
+	Reason string
+}
+
+func (p Proof) String() string {
+	if !p.Proved {
+		return "not proved: " + p.Reason
+	}
+	names := make([]string, len(p.Banks))
+	for i, alg := range p.Banks {
+		names[i] = imalog.AlgName(alg)
+	}
+	return "replays to the PCR in " + strings.Join(names, ", ")
+}
+
+// pcrReader reads the PCR that IMA extends in every bank this package can
+// replay. No values and no error: there is no PCR to be read.
+type pcrReader func(context.Context) (imalog.Values, error)
+
+// readerOf prefers the TPM that the caller holds and falls back on the kernel's
+// files, which show the same without TPM access (drivers/char/tpm/tpm-sysfs.c).
+func readerOf(tpm transport.TPM, fsys fs.FS, pcr uint32) pcrReader {
+	return func(ctx context.Context) (imalog.Values, error) {
+		var v imalog.Values
+		var err error
+		if tpm != nil {
+			m := events.Measurer{TPM: tpm, PCR: pcr}
+			v, err = m.Values(ctx)
+		} else if v, err = events.SysfsValues(fsys, pcr); errors.Is(err, events.ErrNoTPM) || errors.Is(err, events.ErrNoPCRFiles) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		return replayable(v)
+	}
+}
+
+// fixed answers with the values of a quote.
+func fixed(v imalog.Values) pcrReader {
+	return func(context.Context) (imalog.Values, error) { return replayable(v) }
+}
+
+// replayable drops the banks whose hash the standard library lacks; the others
+// prove the list as well.
+func replayable(v imalog.Values) (imalog.Values, error) {
+	out := make(imalog.Values, len(v))
+	for alg, value := range v {
+		switch alg {
+		case imalog.AlgSHA1, imalog.AlgSHA256, imalog.AlgSHA384, imalog.AlgSHA512:
+			if len(value) != imalog.AlgSize(alg) {
+				return nil, fmt.Errorf("PCR value of bank %s has %d bytes, not %d",
+					imalog.AlgName(alg), len(value), imalog.AlgSize(alg))
+			}
+			out[alg] = value
+		}
+	}
+	if len(out) == 0 {
+		return nil, errors.New("no PCR bank that can be replayed (sha1, sha256, sha384, sha512)")
+	}
+	return out, nil
+}

@@ -1,0 +1,91 @@
+package handover
+
+import (
+	"context"
+	"iter"
+
+	"github.com/imakexec/imakexec/events"
+	"github.com/imakexec/imakexec/imalog"
+)
+
+// List is the measurement list of the present boot as the PCR has it.
+type List struct {
+	// Binary holds the records as binary_runtime_measurements would, SHA-1
+	// template digests, little-endian. When the list is proved it ends where the
+	// PCR's value is reached.
+	Binary []byte
+
+	// Count is the number of records in Binary.
+	Count int
+
+	// Own holds the indices of the records that user space measured in this boot
+	// and that the kernel's list lacks.
+	Own []int
+
+	// Later is the number of records that were measured after the values which
+	// the list proves, and are not in Binary.
+	Later int
+
+	// Proof says whether the list replays.
+	Proof Proof
+}
+
+// Records returns the records of the list; they alias Binary.
+func (l *List) Records() iter.Seq2[imalog.Record, error] { return imalog.Records(l.Binary, nil) }
+
+// ReadList returns the list that the PCR proves, or the values of a quote
+// (ReadOptions.Values): the kernel's records, with those that user space
+// measured and journaled in the places where they belong. It writes nothing and
+// may be called at any moment by any process that may read the list.
+//
+// A list that does not replay is returned as it is; see List.Proof. The error is
+// ErrNoList when there is no list.
+func ReadList(ctx context.Context, opts *ReadOptions) (*List, error) {
+	o := opts.withDefaults()
+	list, step, err := readList(ctx, &o)
+	if err != nil {
+		return nil, &OpError{Op: "read list", Step: step, Err: err}
+	}
+	return list, nil
+}
+
+func readList(ctx context.Context, o *ReadOptions) (_ *List, step string, err error) {
+	fsys := o.System.FS()
+	boot, err := bootID(fsys)
+	if err != nil {
+		return nil, "boot id", err
+	}
+	journal, err := events.OpenJournal(o.StateDir, &events.JournalOptions{BootID: boot, ReadOnly: true})
+	if err != nil {
+		return nil, "open journal", err
+	}
+	defer journal.Close()
+	values := readerOf(o.TPM, fsys, o.PCR)
+	if o.Values != nil {
+		values = fixed(o.Values)
+	}
+	l, err := openLedger(ctx, fsys, o.PCR, values, journal.Entries())
+	if err != nil {
+		return nil, "read", err
+	}
+	defer l.close()
+
+	end, count := len(l.body), l.records
+	if l.proof.Proved {
+		end, count = l.settled.bytes, l.settled.records
+	}
+	list := &List{Binary: l.body[:end:end], Count: count, Later: l.records - count, Proof: l.proof}
+	next, i, off := l.own, 0, 0
+	for rec := range list.Records() {
+		if len(next) == 0 {
+			break
+		}
+		if next[0].start == off {
+			list.Own = append(list.Own, i)
+			next = next[1:]
+		}
+		off += rec.BinarySize()
+		i++
+	}
+	return list, "", nil
+}
