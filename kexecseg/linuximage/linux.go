@@ -1,0 +1,83 @@
+// Package linuximage plans a Linux kernel for kexec_load(2) by its boot protocol.
+//
+// On x86-64 that is a bzImage of protocol 2.12 or later, entered in 64-bit mode
+// (Documentation/arch/x86/boot.rst), with the kexec buffer of the IMA measurement
+// list inside one SETUP_IMA node. The next kernel's KASLR keeps clear of such a
+// node; of a buffer that a node only points at it does not.
+package linuximage
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/imakexec/imakexec/kexecseg"
+)
+
+// Linux is a kernel to kexec into; it is a kexecseg.Target. Its readers are read
+// by each Plan, from the start.
+type Linux struct {
+	Kernel  io.ReaderAt // bzImage
+	Initrd  io.ReaderAt // nil: none
+	Cmdline string      // without a NUL
+
+	// Reserved is physical memory that the image must leave alone, beyond what
+	// the memory map says.
+	Reserved []kexecseg.Range
+}
+
+// Plan implements kexecseg.Target. Each source is read once, into its segment. The
+// image is entered without a purgatory, and Release is nil.
+//
+// An image that is not what the boot protocol says is an ImageError with the
+// offset; what has no place in memory is a *kexecseg.PlacementError.
+func (l *Linux) Plan(ctx context.Context, req *kexecseg.Request) (*kexecseg.Image, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	root := req.Root
+	if root == nil {
+		root = os.DirFS("/")
+	}
+	kernel, err := newSource(l.Kernel)
+	if err != nil {
+		return nil, fmt.Errorf("linuximage: kernel: %w", err)
+	}
+	initrd, err := newSource(l.Initrd)
+	if err != nil {
+		return nil, fmt.Errorf("linuximage: initrd: %w", err)
+	}
+	b, err := readBzImage(kernel)
+	if err != nil {
+		return nil, err
+	}
+	total, err := totalRAM(root)
+	if err != nil {
+		return nil, err
+	}
+	m, err := readMachine(root)
+	if err != nil {
+		return nil, err
+	}
+	p := &x86Plan{
+		bzImage: b, initrd: initrd, more: req.Initrd, cmdline: l.Cmdline,
+		imaSize: req.IMASize, memory: req.Memory, machine: m,
+		planner: kexecseg.Planner{Memory: req.Memory, Reserved: l.Reserved, Total: total},
+	}
+	return p.image(ctx)
+}
+
+// totalRAM reads what the kernel counts as RAM; 0 where it does not say.
+func totalRAM(root fs.FS) (uint64, error) {
+	b, err := fs.ReadFile(root, "proc/meminfo")
+	if err != nil {
+		return 0, nil
+	}
+	var kib uint64
+	if _, err := fmt.Sscanf(string(b), "MemTotal: %d kB", &kib); err != nil {
+		return 0, fmt.Errorf("linuximage: /proc/meminfo: %w", err)
+	}
+	return kib << 10, nil
+}

@@ -1,0 +1,67 @@
+package linuximage
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+)
+
+// machine is what the firmware told the running kernel and the next must know.
+type machine struct {
+	screen []byte // struct screen_info; nil: unknown
+	rsdp   uint64 // address of the ACPI root pointer; 0: found by a scan below 1 MiB
+}
+
+// readMachine reads the running kernel's boot_params and, on EFI, the addresses
+// of the system tables.
+func readMachine(root fs.FS) (*machine, error) {
+	m := &machine{}
+	bp, err := fs.ReadFile(root, "sys/kernel/boot_params/data")
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, fmt.Errorf("linuximage: read boot_params: %w", err)
+	case len(bp) != bootParamsSize:
+		return nil, fmt.Errorf("linuximage: /sys/kernel/boot_params/data has %d bytes, not %d", len(bp), bootParamsSize)
+	default:
+		m.screen = bp[:screenInfoSize]
+		m.rsdp = binary.LittleEndian.Uint64(bp[offRSDP:])
+	}
+	tables, err := readSystab(root)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range []string{"ACPI20", "ACPI"} {
+		if addr, ok := tables[name]; ok {
+			m.rsdp = addr
+			break
+		}
+	}
+	return m, nil
+}
+
+// readSystab reads the addresses of EFI's tables by name (drivers/firmware/efi/
+// efi.c: systab_show); empty on a machine without EFI.
+func readSystab(root fs.FS) (map[string]uint64, error) {
+	const name = "sys/firmware/efi/systab"
+	b, err := fs.ReadFile(root, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("linuximage: %w", err)
+	}
+	tables := make(map[string]uint64)
+	for line := range strings.Lines(string(b)) {
+		name, value, ok := strings.Cut(strings.TrimSpace(line), "=")
+		addr, err := strconv.ParseUint(value, 0, 64)
+		if !ok || err != nil {
+			return nil, fmt.Errorf("linuximage: /sys/firmware/efi/systab: %q is no name and address", line)
+		}
+		tables[name] = addr
+	}
+	return tables, nil
+}
