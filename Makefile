@@ -4,7 +4,11 @@ STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.6.1
 NESTED = $(patsubst %/go.mod,%,$(wildcard examples/*/go.mod))
 TESTFLAGS =
 
-.PHONY: test lint fuzz soak vm install
+.PHONY: demo test lint fuzz soak vm install simulator
+
+# Plain kexec and this module side by side: no root, no virtual machine, no TPM.
+demo: simulator
+	@go run ./examples/softreboot
 
 # Everything, with the virtual machines; nothing may be skipped.
 test: export IMAKEXEC_TEST = all
@@ -32,7 +36,10 @@ soak: install
 vm: install
 	go run ./examples/vm
 
-# gcc is for the race detector.
-install:
+install: simulator
 	internal/vmtest/install.sh
-	command -v gcc >/dev/null || internal/vmtest/install.sh gcc libc6-dev
+
+# The TPM simulator is C and links OpenSSL; the race detector wants gcc, too.
+simulator:
+	@echo '#include <openssl/sha.h>' | gcc -E - >/dev/null 2>&1 || \
+		internal/vmtest/install.sh gcc libc6-dev libssl-dev

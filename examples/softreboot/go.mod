@@ -8,4 +8,6 @@ require (
 	github.com/imakexec/imakexec v0.0.0
 )
 
+require golang.org/x/sys v0.41.0 // indirect
+
 replace github.com/imakexec/imakexec => ../..

@@ -110,19 +110,18 @@ func plain(ctx context.Context, w io.Writer, m *handovertest.Machine) error {
 		return err
 	}
 
-	// The verifier kept the PCR's values from before: they tell how far the list
+	// A verifier that kept the PCR's values from before can tell how far the list
 	// is whole.
 	before, err := imalog.Verify(ctx, report.List.Records(), atLoad, nil)
 	if err != nil {
 		return err
 	}
 	for _, b := range before.Banks {
-		fmt.Fprintf(w, "  %-8s  list and PCR 10 part after record %d: the next one extended was %s, and it is not in the list\n",
-			imalog.AlgName(b.Alg), b.Prefix-1, late[0])
 		if b.Prefix != count {
-			return fmt.Errorf("bank %s: parted after %d records, not after %d", imalog.AlgName(b.Alg), b.Prefix, count)
+			return fmt.Errorf("bank %s: list and PCR part after %d records, not after %d", imalog.AlgName(b.Alg), b.Prefix, count)
 		}
 	}
+	fmt.Fprintf(w, "  parted    in each bank after record %d: %s was extended next and is not in the list\n", count-1, late[0])
 	if report.Verdict != handover.Lost || report.Since != count {
 		return fmt.Errorf("verdict %s since record %d, want lost since record %d", report.Verdict, report.Since, count)
 	}
