@@ -51,13 +51,13 @@ type pcrReader func(context.Context) (imalog.Values, error)
 // readerOf prefers the TPM that the caller holds and falls back on the kernel's
 // files, which show the same without TPM access (drivers/char/tpm/tpm-sysfs.c).
 func readerOf(tpm transport.TPM, fsys fs.FS, pcr uint32) pcrReader {
+	read := func(context.Context) (imalog.Values, error) { return events.SysfsValues(fsys, pcr) }
+	if tpm != nil {
+		read = (&events.Measurer{TPM: tpm, PCR: pcr}).Values
+	}
 	return func(ctx context.Context) (imalog.Values, error) {
-		var v imalog.Values
-		var err error
-		if tpm != nil {
-			m := events.Measurer{TPM: tpm, PCR: pcr}
-			v, err = m.Values(ctx)
-		} else if v, err = events.SysfsValues(fsys, pcr); errors.Is(err, events.ErrNoTPM) || errors.Is(err, events.ErrNoPCRFiles) {
+		v, err := read(ctx)
+		if errors.Is(err, events.ErrNoTPM) || errors.Is(err, events.ErrNoPCRFiles) {
 			return nil, nil
 		}
 		if err != nil {
