@@ -2,6 +2,7 @@ package events
 
 import (
 	"encoding/hex"
+	"iter"
 	"os"
 	"strings"
 	"testing"
@@ -19,14 +20,7 @@ func readList(t testing.TB, dir string) []imalog.Record {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var list []imalog.Record
-	for rec, err := range imalog.Records(b, nil) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		list = append(list, rec)
-	}
-	return list
+	return parse(t, b)
 }
 
 // readPCR reads PCR 10 of a captured machine, in the given banks or in all.
@@ -61,4 +55,28 @@ func readPCR(t testing.TB, dir string, algs ...uint16) imalog.Values {
 		t.Fatalf("%s: no PCR 10", dir)
 	}
 	return v
+}
+
+// parse reads a list in binary form.
+func parse(t testing.TB, b []byte) []imalog.Record {
+	t.Helper()
+	var list []imalog.Record
+	for rec, err := range imalog.Records(b, nil) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, rec)
+	}
+	return list
+}
+
+// sequence ranges over records in memory.
+func sequence(list []imalog.Record) iter.Seq2[imalog.Record, error] {
+	return func(yield func(imalog.Record, error) bool) {
+		for _, rec := range list {
+			if !yield(rec, nil) {
+				return
+			}
+		}
+	}
 }

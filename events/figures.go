@@ -15,16 +15,16 @@ var ErrFigures = errors.New("not the figures of a kexec event")
 type Figures struct {
 	// SegmentSize is the size of the buffer set aside for the list, in bytes
 	// (kexec_segment_size).
-	SegmentSize uint64
+	SegmentSize uint64 `json:"segment_size"`
 	// ListSize is 24, the size of the buffer's header, and the bytes of the list
 	// before this record (ima_binary_runtime_size).
-	ListSize uint64
+	ListSize uint64 `json:"list_size"`
 	// Count is the number of records before this one
 	// (ima_runtime_measurements_count).
-	Count uint64
+	Count uint64 `json:"count"`
 	// Extra holds what else the payload says, in its form and order
 	// ("name=value;..."): fields that a newer kernel may add.
-	Extra string
+	Extra string `json:"extra,omitempty"`
 }
 
 const (
