@@ -34,7 +34,7 @@ type x86Plan struct {
 //
 // The segments are the kernel; the initrd; the SETUP_IMA node, whose first page is
 // its header and payload and whose other pages are the buffer; and the parameters:
-// boot_params, the command line, the other setup_data nodes.
+// boot_params, the trampoline, the command line, the other setup_data nodes.
 func (p *x86Plan) image(ctx context.Context) (*kexecseg.Image, error) {
 	nodes, err := p.nodes()
 	if err != nil {
@@ -46,7 +46,7 @@ func (p *x86Plan) image(ctx context.Context) (*kexecseg.Image, error) {
 	if i := strings.IndexByte(p.cmdline, 0); i >= 0 {
 		return nil, fmt.Errorf("linuximage: the command line has a NUL at byte %d", i)
 	}
-	paramsSize := roundUp(bootParamsSize+uint64(len(p.cmdline))+1, 8)
+	paramsSize := bootParamsSize + trampolineSize + roundUp(uint64(len(p.cmdline))+1, 8)
 	for _, n := range nodes {
 		paramsSize += n.size()
 	}
@@ -97,7 +97,7 @@ func (p *x86Plan) image(ctx context.Context) (*kexecseg.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	img := &kexecseg.Image{Entry: at[kernel].Start + entry64, Flags: kexecseg.ArchX86_64}
+	img := &kexecseg.Image{Entry: at[params].Start + bootParamsSize, Flags: kexecseg.ArchX86_64}
 	for i, r := range at {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -119,6 +119,8 @@ func (p *x86Plan) image(ctx context.Context) (*kexecseg.Image, error) {
 	}
 	buf := img.Segments[params].Buf[bootParamsSize:]
 	off := base + bootParamsSize
+	copy(buf, trampoline(base, at[kernel].Start+entry64))
+	buf, off = buf[trampolineSize:], off+trampolineSize
 	copy(buf, p.cmdline)
 	bp.setCmdline(off)
 	skip := roundUp(uint64(len(p.cmdline))+1, 8)
