@@ -27,6 +27,9 @@ var (
 	// ErrBusy: another process is measuring at this moment. Nothing was
 	// extended; try again when it is done.
 	ErrBusy = errors.New("journal is in use by another measurement")
+	// ErrFull: the last entry has the highest number there is, as only a damaged
+	// journal has.
+	ErrFull = errors.New("journal takes no more entries")
 	// ErrReadOnly: the journal was opened for reading.
 	ErrReadOnly = errors.New("journal is open for reading only")
 	// ErrBootID: there is no boot id to tell this boot from another.
@@ -417,6 +420,9 @@ func (j *Journal) append(e Entry) (uint64, error) {
 		if !other.over && other.owner.ID != j.self.ID && other.owner.alive() {
 			return 0, fmt.Errorf("%w: entry %d of process %d is not settled", ErrBusy, other.Seq, other.owner.PID)
 		}
+	}
+	if e.Seq == 0 {
+		return 0, ErrFull
 	}
 	if e.Time.IsZero() {
 		e.Time = time.Now().UTC()
