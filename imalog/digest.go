@@ -48,9 +48,9 @@ func (r *Record) digestInput(buf *[imaDigestInput]byte) ([]byte, error) {
 	if r.Template != templateIMA {
 		return r.Data, nil
 	}
-	c := cursor{rec: r, format: "d|n", data: r.Data}
+	c := newCursor(r)
 	n := 0
-	for n = 0; c.next(); {
+	for c.next() {
 		if len(c.field.Data) > len(buf)-n {
 			return nil, &FieldError{c.field.ID, ErrFields}
 		}

@@ -240,7 +240,7 @@ func (p *restorer) template(name []byte) (string, error) {
 		p.silent = s != ""
 		return "", ErrTemplate
 	}
-	if t := namedTemplate(s); t != s {
+	if t := listedAs(s); t != s {
 		return t, nil
 	}
 	p.format = s

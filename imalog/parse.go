@@ -1,11 +1,9 @@
 package imalog
 
-import "encoding/binary"
-
 // A parser cuts records out of a list in binary form.
 type parser struct {
 	digest int // size of a digest in bytes
-	big    bool
+	order  byteOrder
 	max    uint64 // bytes of one record
 	last   string // template of the previous record
 	custom []string
@@ -21,7 +19,7 @@ func newParser(opts *ReaderOptions) parser {
 			p.max = opts.MaxRecord
 		}
 		// A big-endian order by any other name reads 1 as 1<<24.
-		p.big = opts.ByteOrder != nil && opts.ByteOrder.Uint32([]byte{0, 0, 0, 1}) == 1
+		p.order = opts.ByteOrder != nil && opts.ByteOrder.Uint32([]byte{0, 0, 0, 1}) == 1
 	}
 	return p
 }
@@ -34,7 +32,7 @@ func (p *parser) parse(b []byte, rec *Record) (size uint64, ok bool, err error) 
 	if len(b) < head {
 		return uint64(head), false, nil
 	}
-	name := uint64(p.uint32(b[head-4:]))
+	name := uint64(p.order.uint32(b[head-4:]))
 	if name == 0 || name > maxTemplate {
 		return 0, false, ErrFormat
 	}
@@ -53,10 +51,10 @@ func (p *parser) parse(b []byte, rec *Record) (size uint64, ok bool, err error) 
 		if uint64(len(b)) < size {
 			return size, false, nil
 		}
-		size += uint64(p.uint32(b[size-4:]))
+		size += uint64(p.order.uint32(b[size-4:]))
 	} else {
 		start += 4
-		size += 4 + uint64(p.uint32(b[pos:]))
+		size += 4 + uint64(p.order.uint32(b[pos:]))
 	}
 	if size > p.max {
 		return 0, false, ErrTooLarge
@@ -64,41 +62,21 @@ func (p *parser) parse(b []byte, rec *Record) (size uint64, ok bool, err error) 
 	if uint64(len(b)) < size {
 		return size, false, nil
 	}
-	rec.PCR = p.uint32(b)
+	rec.PCR = p.order.uint32(b)
 	rec.Digest = b[4 : head-4 : head-4]
 	rec.Template = p.last
 	rec.Data = b[start:size:size]
-	rec.BigEndian = p.big
+	rec.BigEndian = bool(p.order)
 	return size, true, nil
-}
-
-func (p *parser) uint32(b []byte) uint32 {
-	if p.big {
-		return binary.BigEndian.Uint32(b)
-	}
-	return binary.LittleEndian.Uint32(b)
 }
 
 // intern returns a template's name as a string, without allocating one for each
 // record.
 func (p *parser) intern(b []byte) string {
-	switch string(b) {
-	case templateIMA:
-		return templateIMA
-	case "ima-ng":
-		return "ima-ng"
-	case "ima-sig":
-		return "ima-sig"
-	case "ima-ngv2":
-		return "ima-ngv2"
-	case "ima-sigv2":
-		return "ima-sigv2"
-	case "ima-buf":
-		return "ima-buf"
-	case "ima-modsig":
-		return "ima-modsig"
-	case "evm-sig":
-		return "evm-sig"
+	for i := range templates {
+		if templates[i].name == string(b) {
+			return templates[i].name
+		}
 	}
 	for _, s := range p.custom {
 		if s == string(b) {

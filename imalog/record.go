@@ -22,27 +22,6 @@ type Record struct {
 	BigEndian bool
 }
 
-func (r *Record) order() binary.ByteOrder {
-	if r.BigEndian {
-		return binary.BigEndian
-	}
-	return binary.LittleEndian
-}
-
-func (r *Record) uint32(b []byte) uint32 {
-	if r.BigEndian {
-		return binary.BigEndian.Uint32(b)
-	}
-	return binary.LittleEndian.Uint32(b)
-}
-
-func (r *Record) appendUint32(b []byte, v uint32) []byte {
-	if r.BigEndian {
-		return binary.BigEndian.AppendUint32(b, v)
-	}
-	return binary.LittleEndian.AppendUint32(b, v)
-}
-
 // BinarySize returns the number of bytes that AppendBinary appends.
 func (r *Record) BinarySize() int {
 	n := 4 + len(r.Digest) + 4 + len(r.Template) + len(r.Data)
@@ -61,12 +40,13 @@ func (r *Record) AppendBinary(b []byte) ([]byte, error) {
 	if uint64(len(r.Data)) > 1<<32-1 {
 		return b, ErrTooLarge
 	}
-	b = r.appendUint32(b, r.PCR)
+	order := byteOrder(r.BigEndian)
+	b = order.appendUint32(b, r.PCR)
 	b = append(b, r.Digest...)
-	b = r.appendUint32(b, uint32(len(r.Template)))
+	b = order.appendUint32(b, uint32(len(r.Template)))
 	b = append(b, r.Template...)
 	if r.Template != templateIMA {
-		b = r.appendUint32(b, uint32(len(r.Data)))
+		b = order.appendUint32(b, uint32(len(r.Data)))
 	}
 	return append(b, r.Data...), nil
 }
@@ -90,28 +70,24 @@ func (r *Record) Violation() bool {
 // BootAggregate reports whether the record is the one that IMA makes first in
 // every boot, over the PCRs of the firmware and the boot loader
 // (security/integrity/ima/ima_init.c: ima_add_boot_aggregate).
-func (r *Record) BootAggregate() bool {
-	return string(r.name()) == bootAggregate
-}
+func (r *Record) BootAggregate() bool { return string(r.name()) == bootAggregate }
 
 const bootAggregate = "boot_aggregate"
 
 // Name returns the name of what was measured, a path or the name of an event,
-// from the field n or n-ng; "" if there is none. The kernel replaces spaces by
+// from the field n-ng or n; "" if there is none. The kernel replaces spaces by
 // underscores in it.
 func (r *Record) Name() string { return string(r.name()) }
 
+// name is the second field of every template with a name.
 func (r *Record) name() []byte {
-	f, ok := r.Field("n-ng")
-	if !ok {
-		if f, ok = r.Field("n"); !ok {
-			return nil
+	c := newCursor(r)
+	for c.next() {
+		if c.field.kind == KindText {
+			return cString(c.field.Data)
 		}
 	}
-	if i := bytes.IndexByte(f.Data, 0); i >= 0 {
-		return f.Data[:i]
-	}
-	return f.Data
+	return nil
 }
 
 // Buf returns the content of the field buf, critical data or a key as the

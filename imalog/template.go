@@ -9,135 +9,198 @@ import (
 // before the digest in it.
 const templateIMA = "ima"
 
-// maxTemplate is the longest template name that a kernel can list: 15 field
-// identifiers of 16 characters with bars between them
-// (security/integrity/ima/ima_template.c: template_desc_init_fields).
-const maxTemplate = 15*16 + 14
-
+// The kernel's limits of a template (security/integrity/ima/ima.h).
 const (
-	maxFields  = 15
-	maxFieldID = 16
+	maxFields   = 15 // IMA_TEMPLATE_NUM_FIELDS_MAX
+	maxFieldID  = 16 // IMA_TEMPLATE_FIELD_ID_MAX_LEN
+	maxTemplate = maxFields*maxFieldID + maxFields - 1
 )
 
-// templateFormat returns the fields of a template, separated by bars: the format of a
-// named template (security/integrity/ima/ima_template.c: builtin_templates), and
-// the name itself of one made by ima_template_fmt=.
-func templateFormat(template string) string {
-	switch template {
-	case "ima-ng":
-		return "d-ng|n-ng"
-	case "ima-sig":
-		return "d-ng|n-ng|sig"
-	case "ima-ngv2":
-		return "d-ngv2|n-ng"
-	case "ima-sigv2":
-		return "d-ngv2|n-ng|sig"
-	case "ima-buf":
-		return "d-ng|n-ng|buf"
-	case "ima-modsig":
-		return "d-ng|n-ng|sig|d-modsig|modsig"
-	case "evm-sig":
-		return "d-ng|n-ng|evmsig|xattrnames|xattrlengths|xattrvalues|iuid|igid|imode"
-	case templateIMA:
-		return "d|n"
-	}
-	return template
+// A template has a name of its own (security/integrity/ima/ima_template.c:
+// builtin_templates). Others are listed under their format.
+type template struct {
+	name   string
+	format string
+	fields []fieldType
 }
 
-// namedTemplate returns the name under which a kernel lists a template: a field
-// format that is a named template's too gets that name
+type fieldType struct {
+	id   string
+	kind Kind
+}
+
+var templates = [...]template{
+	{"ima-ng", "d-ng|n-ng", []fieldType{dNG, nNG}},
+	{"ima-sig", "d-ng|n-ng|sig", []fieldType{dNG, nNG, sig}},
+	{"ima-ngv2", "d-ngv2|n-ng", []fieldType{dNGv2, nNG}},
+	{"ima-sigv2", "d-ngv2|n-ng|sig", []fieldType{dNGv2, nNG, sig}},
+	{"ima-buf", "d-ng|n-ng|buf", []fieldType{dNG, nNG, {"buf", KindBytes}}},
+	{"ima-modsig", "d-ng|n-ng|sig|d-modsig|modsig",
+		[]fieldType{dNG, nNG, sig, {"d-modsig", KindDigest}, {"modsig", KindBytes}}},
+	{"evm-sig", "d-ng|n-ng|evmsig|xattrnames|xattrlengths|xattrvalues|iuid|igid|imode",
+		[]fieldType{dNG, nNG, {"evmsig", KindSignature}, {"xattrnames", KindNames}, {"xattrlengths", KindLengths},
+			{"xattrvalues", KindValues}, {"iuid", KindUint}, {"igid", KindUint}, {"imode", KindUint}}},
+	{templateIMA, "d|n", []fieldType{{"d", KindDigest}, {"n", KindText}}},
+}
+
+var (
+	dNG   = fieldType{"d-ng", KindDigest}
+	dNGv2 = fieldType{"d-ngv2", KindDigest}
+	nNG   = fieldType{"n-ng", KindText}
+	sig   = fieldType{"sig", KindSignature}
+)
+
+// named returns the template of a name, nil for a format.
+func named(name string) *template {
+	for i := range templates {
+		if templates[i].name == name {
+			return &templates[i]
+		}
+	}
+	return nil
+}
+
+// listedAs returns the name under which a kernel lists a template: a format that
+// is a named template's gets that name
 // (security/integrity/ima/ima_template.c: lookup_template_desc).
-func namedTemplate(template string) string {
-	switch template {
-	case "d-ng|n-ng":
-		return "ima-ng"
-	case "d-ng|n-ng|sig":
-		return "ima-sig"
-	case "d-ngv2|n-ng":
-		return "ima-ngv2"
-	case "d-ngv2|n-ng|sig":
-		return "ima-sigv2"
-	case "d-ng|n-ng|buf":
-		return "ima-buf"
-	case "d-ng|n-ng|sig|d-modsig|modsig":
-		return "ima-modsig"
-	case "d-ng|n-ng|evmsig|xattrnames|xattrlengths|xattrvalues|iuid|igid|imode":
-		return "evm-sig"
-	case "d|n":
-		return templateIMA
+func listedAs(name string) string {
+	for i := range templates {
+		if templates[i].format == name {
+			return templates[i].name
+		}
 	}
-	return template
+	return name
 }
 
-// kind is how a field's bytes are to be read
+// Kind is how the bytes of a field are to be read
 // (security/integrity/ima/ima_template.c: supported_fields).
-type kind uint8
+type Kind uint8
 
 const (
-	kindUnknown kind = iota
-	kindDigest       // the digest alone
-	kindTagged       // "algorithm:" NUL digest, or "type:algorithm:" NUL digest
-	kindString       // with its NUL
-	kindHex          // bytes
-	kindUint         // an integer of 1, 2, 4 or 8 bytes
+	KindUnknown   Kind = iota
+	KindDigest         // d, d-ng, d-ngv2, d-modsig: Field.FileDigest
+	KindText           // n, n-ng: Field.Text
+	KindBytes          // buf, modsig: Data itself
+	KindSignature      // sig, evmsig: Field.Signature
+	KindNames          // xattrnames: Field.Names
+	KindLengths        // xattrlengths: Field.Lengths
+	KindValues         // xattrvalues: one after the other, see Record.Xattrs
+	KindUint           // iuid, igid, imode: Field.Uint
 )
 
-func kindOf(id string) kind {
+func kindOf(id string) Kind {
 	switch id {
-	case "d":
-		return kindDigest
-	case "d-ng", "d-ngv2", "d-modsig":
-		return kindTagged
-	case "n", "n-ng", "xattrnames":
-		return kindString
-	case "sig", "buf", "modsig", "evmsig", "xattrlengths", "xattrvalues":
-		return kindHex
+	case "d", "d-ng", "d-ngv2", "d-modsig":
+		return KindDigest
+	case "n", "n-ng":
+		return KindText
+	case "buf", "modsig":
+		return KindBytes
+	case "sig", "evmsig":
+		return KindSignature
+	case "xattrnames":
+		return KindNames
+	case "xattrlengths":
+		return KindLengths
+	case "xattrvalues":
+		return KindValues
 	case "iuid", "igid", "imode":
-		return kindUint
+		return KindUint
 	}
-	return kindUnknown
+	return KindUnknown
 }
 
 // knownTemplate reports whether a kernel can have the template: it is named, or
 // a format of at most 15 known fields.
-func knownTemplate(template string) bool {
-	rest, n := templateFormat(template), 0
+func knownTemplate(name string) bool {
+	if named(name) != nil {
+		return true
+	}
+	n := 0
 	for more := true; more; n++ {
 		var id string
-		id, rest, more = strings.Cut(rest, "|")
-		if kindOf(id) == kindUnknown {
+		id, name, more = strings.Cut(name, "|")
+		if kindOf(id) == KindUnknown {
 			return false
 		}
 	}
 	return n <= maxFields
 }
 
-// A Field is one field of a record's template data. Data aliases the record's.
+// A Field is one field of a record's template data.
 type Field struct {
 	ID   string // identifier, such as "d-ng"
-	Data []byte // without its length
+	Data []byte // without its length; aliases the record's
+	// BigEndian is that of the record, for the integers in the field.
+	BigEndian bool
+	kind      Kind // of ID, if not KindUnknown
+}
+
+// Kind returns how the field's bytes are to be read.
+func (f Field) Kind() Kind {
+	if f.kind != KindUnknown {
+		return f.kind
+	}
+	return kindOf(f.ID)
 }
 
 // Fields iterates over the fields of the template data. Where the data does not
-// fit the template, the fields before are yielded and then an error that unwraps
-// to ErrFields or, for a template that no kernel has, ErrTemplate.
+// fit the template, the fields before are yielded and then an error: a
+// *FieldError that unwraps to ErrFields, or ErrTemplate for a template that no
+// kernel has.
 func (r *Record) Fields() iter.Seq2[Field, error] {
-	return func(yield func(Field, error) bool) {
-		c := cursor{rec: r, format: templateFormat(r.Template), data: r.Data}
-		for c.next() {
-			if !yield(c.field, nil) {
+	return func(yield func(Field, error) bool) { r.fields(yield) }
+}
+
+func (r *Record) fields(yield func(Field, error) bool) {
+	t := named(r.Template)
+	if t == nil {
+		r.otherFields(yield)
+		return
+	}
+	data, order := r.Data, byteOrder(r.BigEndian)
+	f := Field{BigEndian: r.BigEndian}
+	for i := range t.fields {
+		f.ID, f.kind = t.fields[i].id, t.fields[i].kind
+		size := uint64(20)
+		// The digest of template "ima" has no length; format "d|n" has one.
+		if f.ID != "d" {
+			if len(data) < 4 {
+				yield(Field{}, f.malformed())
 				return
 			}
+			size = uint64(order.uint32(data))
+			data = data[4:]
 		}
-		if c.err != nil {
-			yield(Field{}, c.err)
+		if size > uint64(len(data)) {
+			yield(Field{}, f.malformed())
+			return
 		}
+		f.Data, data = data[:size:size], data[size:]
+		if !yield(f, nil) {
+			return
+		}
+	}
+	if len(data) != 0 {
+		yield(Field{}, f.malformed())
+	}
+}
+
+func (r *Record) otherFields(yield func(Field, error) bool) {
+	c := newCursor(r)
+	for c.next() {
+		if !yield(c.field, nil) {
+			return
+		}
+	}
+	if c.err != nil {
+		yield(Field{}, c.err)
 	}
 }
 
 // Field returns the first field of an identifier.
 func (r *Record) Field(id string) (Field, bool) {
-	c := cursor{rec: r, format: templateFormat(r.Template), data: r.Data}
+	c := newCursor(r)
 	for c.next() {
 		if c.field.ID == id {
 			return c.field, true
@@ -148,45 +211,48 @@ func (r *Record) Field(id string) (Field, bool) {
 
 // A cursor walks over the fields of template data.
 type cursor struct {
-	rec    *Record
-	format string // what is left of it
-	data   []byte // what is left of it
+	types  []fieldType // what is left of a named template's
+	format string      // what is left of a format
+	data   []byte      // what is left of the data
 	field  Field
 	err    error
-	n      int
+}
+
+func newCursor(r *Record) cursor {
+	c := cursor{data: r.Data, field: Field{BigEndian: r.BigEndian}}
+	if t := named(r.Template); t != nil {
+		c.types = t.fields
+	} else if knownTemplate(r.Template) {
+		c.format = r.Template
+	} else {
+		c.err = ErrTemplate
+	}
+	return c
 }
 
 func (c *cursor) next() bool {
-	if c.format == "" {
-		if c.n == 0 {
-			c.err = ErrTemplate
-		} else if len(c.data) != 0 {
-			c.err = &FieldError{c.field.ID, ErrFields}
+	counted := true
+	switch {
+	case len(c.types) > 0:
+		c.field.ID, c.field.kind = c.types[0].id, c.types[0].kind
+		c.types = c.types[1:]
+		// The digest of template "ima" has no length; format "d|n" has one.
+		counted = c.field.ID != "d"
+	case c.format != "":
+		c.field.ID, c.format, _ = strings.Cut(c.format, "|")
+		c.field.kind = kindOf(c.field.ID)
+	default:
+		if len(c.data) != 0 && c.err == nil {
+			c.err = c.field.malformed()
 		}
 		return false
 	}
-	i := strings.IndexByte(c.format, '|')
-	if i < 0 {
-		c.field.ID, c.format = c.format, ""
-	} else {
-		c.field.ID, c.format = c.format[:i], c.format[i+1:]
-		if c.format == "" { // a bar at the end
-			c.err = ErrTemplate
-			return false
-		}
-	}
-	if c.n++; c.n > maxFields {
-		c.err = ErrTemplate
-		return false
-	}
-	var size uint64
-	if c.field.ID == "d" && c.rec.Template == templateIMA {
-		size = 20
-	} else {
+	size := uint64(20)
+	if counted {
 		if len(c.data) < 4 {
 			return c.fail()
 		}
-		size = uint64(c.rec.uint32(c.data))
+		size = uint64(byteOrder(c.field.BigEndian).uint32(c.data))
 		c.data = c.data[4:]
 	}
 	if size > uint64(len(c.data)) {
@@ -196,13 +262,9 @@ func (c *cursor) next() bool {
 	return true
 }
 
-// fail ends the walk: data too short for a known template, or a template that
-// is not known at all.
+// fail ends the walk: the data is too short.
 func (c *cursor) fail() bool {
-	if knownTemplate(c.rec.Template) {
-		c.err = &FieldError{c.field.ID, ErrFields}
-	} else {
-		c.err = ErrTemplate
-	}
+	c.err = c.field.malformed()
+	c.types, c.format, c.data = nil, "", nil
 	return false
 }

@@ -27,10 +27,10 @@ func (r *Record) AppendText(b []byte) ([]byte, error) {
 		b = appendHex(b, r.Data)
 		return append(b, '\n'), nil
 	}
-	c := cursor{rec: r, format: templateFormat(r.Template), data: r.Data}
+	c := newCursor(r)
 	for c.next() {
 		b = append(b, ' ')
-		b = r.appendField(b, c.field)
+		b = c.field.appendText(b)
 	}
 	if c.err != nil {
 		return b[:start], c.err
@@ -38,20 +38,20 @@ func (r *Record) AppendText(b []byte) ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
-// appendField appends a field as the kernel shows it
+// appendText appends a field as the kernel shows it
 // (security/integrity/ima/ima_template_lib.c: ima_show_template_data_ascii).
-func (r *Record) appendField(b []byte, f Field) []byte {
-	switch kindOf(f.ID) {
-	case kindString:
+func (f Field) appendText(b []byte) []byte {
+	switch f.Kind() {
+	case KindText, KindNames:
 		return append(b, cString(f.Data)...)
-	case kindUint:
-		if v, ok := r.uint(f.Data); ok {
+	case KindUint:
+		if v, ok := f.uint(); ok {
 			return strconv.AppendUint(b, v, 10)
 		}
 		return b
-	case kindTagged:
+	case KindDigest:
 		tag := cString(f.Data)
-		if i := bytes.LastIndexByte(tag, ':'); i >= 0 && i == len(tag)-1 && len(tag) < len(f.Data) {
+		if i := len(tag) - 1; f.ID != "d" && i >= 0 && tag[i] == ':' && len(tag) < len(f.Data) {
 			if i > 0 {
 				b = append(b, tag...)
 			}
@@ -59,22 +59,6 @@ func (r *Record) appendField(b []byte, f Field) []byte {
 		}
 	}
 	return appendHex(b, f.Data)
-}
-
-// uint reads an integer field.
-func (r *Record) uint(b []byte) (uint64, bool) {
-	order := r.order()
-	switch len(b) {
-	case 1:
-		return uint64(b[0]), true
-	case 2:
-		return uint64(order.Uint16(b)), true
-	case 4:
-		return uint64(order.Uint32(b)), true
-	case 8:
-		return order.Uint64(b), true
-	}
-	return 0, false
 }
 
 // cString returns what comes before the first NUL.
