@@ -89,13 +89,9 @@ func hasSymbol(fsys fs.FS, name string) bool {
 // of its own list: it knows nothing of what user space measured.
 func (h *Handover) kernelExecute() (imalog.Record, error) {
 	l := h.ledger
-	payload, err := events.Figures{
+	return events.PredictExecute(events.Figures{
 		SegmentSize: l.kernelSegment,
 		ListSize:    imalog.HeaderSize + uint64(l.kernelBytes),
 		Count:       uint64(l.kernel),
-	}.AppendText(nil)
-	if err != nil {
-		return imalog.Record{}, err
-	}
-	return events.NewRecord(events.KexecExecute, payload, &events.RecordOptions{PCR: h.opts.PCR, Alg: l.alg})
+	}, &events.RecordOptions{PCR: h.opts.PCR, Alg: l.alg})
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -41,6 +40,7 @@ type ledger struct {
 	unplaced []events.Entry // measured by user space, not yet in body
 	seq      uint64         // the last journal entry that was taken
 
+	want   imalog.Values // the PCR that the list was first compared with
 	proof  Proof
 	adrift bool // the PCR went somewhere the list does not lead to
 
@@ -108,6 +108,7 @@ func (l *ledger) begin(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		l.want = want
 		if proved {
 			l.proof = Proof{Proved: true, Banks: banks(want)}
 			return nil
@@ -175,11 +176,12 @@ func (l *ledger) verify(ctx context.Context, want imalog.Values) (bool, error) {
 // anchor settles a list that does not replay: it is carried as it is, and what
 // is measured from now on is still proved, from the PCR's present value.
 func (l *ledger) anchor(ctx context.Context, want imalog.Values) error {
-	since, reason := gap(imalog.Records(l.body, nil))
-	l.proof = Proof{Banks: banks(want), Since: since, Reason: reason}
+	var err error
+	if l.proof, err = disproof(ctx, imalog.Records(l.body, nil), l.pcr, want); err != nil {
+		return err
+	}
 	for range settleTries {
 		before := l.records
-		var err error
 		if want, err = l.values(ctx); err != nil {
 			return fmt.Errorf("read PCR %d: %w", l.pcr, err)
 		}
@@ -378,31 +380,6 @@ func wait(ctx context.Context) error {
 	case <-time.After(20 * time.Millisecond):
 		return nil
 	}
-}
-
-// gap guesses where a list that does not replay lost its records: before the
-// last boot whose predecessor ended without a kexec_execute.
-func gap(list iter.Seq2[imalog.Record, error]) (since int, reason string) {
-	i, boots, executed := 0, 0, false
-	reason = "PCR value has a history that is not in the list: it was extended before the list's first record, or by something other than IMA"
-	for rec, err := range list {
-		if err != nil {
-			break
-		}
-		switch {
-		case rec.BootAggregate():
-			if boots > 0 && !executed {
-				since = i
-				reason = fmt.Sprintf("records were lost before record %d, the boot_aggregate of a later boot", i)
-			}
-			boots++
-			executed = false
-		case rec.Name() == events.KexecExecute:
-			executed = true
-		}
-		i++
-	}
-	return since, reason
 }
 
 func banks(v imalog.Values) []uint16 {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
+	"slices"
 	"strings"
 
 	"github.com/google/go-tpm/tpm2/transport"
@@ -22,11 +24,10 @@ type Proof struct {
 	// when no PCR could be read: then nothing can be proved, or disproved.
 	Banks []uint16
 
-	// Since is the index of the first record that follows the gap when the list
-	// does not replay: the boot_aggregate of the last boot that no kexec_execute
-	// vouches for, since that is where a plain kexec loses records; 0 when the
-	// list holds one boot. A PCR cannot say where a gap is, so this is the
-	// likeliest place and not itself proved.
+	// Since is the index of the first record behind the gap when the list does not
+	// replay: that of the boot_aggregate, or the kexec_execute, before which records
+	// are missing by what the events say (events.Audit); 0 when nothing is known. A
+	// PCR proves a list and cannot say where one is broken, so this is inferred.
 	Since int
 
 	// Reason is a sentence for people when Proved is false.
@@ -42,6 +43,30 @@ func (p Proof) String() string {
 		names[i] = imalog.AlgName(alg)
 	}
 	return "replays to the PCR in " + strings.Join(names, ", ")
+}
+
+// disproof finds what can be said of a list that does not replay to want.
+func disproof(ctx context.Context, list iter.Seq2[imalog.Record, error], pcr uint32, want imalog.Values) (Proof, error) {
+	audit, err := events.Audit(ctx, list, &events.AuditOptions{Want: want, Replay: &imalog.ReplayOptions{PCR: pcr}})
+	if err != nil {
+		return Proof{}, err
+	}
+	p := Proof{Banks: banks(want), Reason: fmt.Sprintf("PCR %d was extended before the first record, or by something that is not in the list", pcr)}
+	for _, b := range slices.Backward(audit.Boundaries) {
+		if l := b.Loss; l != nil {
+			p.Since = l.Before
+			p.Reason = fmt.Sprintf("%s are missing between records %d and %d", lostRecords(l.Records), l.After, l.Before)
+			break
+		}
+	}
+	return p, nil
+}
+
+func lostRecords(n uint64) string {
+	if n == 0 {
+		return "records"
+	}
+	return fmt.Sprintf("%d records", n)
 }
 
 // pcrReader reads the PCR that IMA extends in every bank this package can

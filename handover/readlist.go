@@ -26,7 +26,10 @@ type List struct {
 	// the list proves, and are not in Binary.
 	Later int
 
-	// Proof says whether the list replays.
+	// Values of the PCR that the list was compared with; nil when there are none.
+	Values imalog.Values
+
+	// Proof says whether the list replays to them.
 	Proof Proof
 }
 
@@ -74,7 +77,7 @@ func readList(ctx context.Context, o *ReadOptions) (_ *List, step string, err er
 	if l.proof.Proved {
 		end, count = l.settled.bytes, l.settled.records
 	}
-	list := &List{Binary: l.body[:end:end], Count: count, Later: l.records - count, Proof: l.proof}
+	list := &List{Binary: l.body[:end:end], Count: count, Later: l.records - count, Values: l.want, Proof: l.proof}
 	next, i, off := l.own, 0, 0
 	for rec := range list.Records() {
 		if len(next) == 0 {
