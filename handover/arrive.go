@@ -33,6 +33,9 @@ const (
 type Report struct {
 	Verdict Verdict
 
+	// Boots is the number of boots in the list.
+	Boots int
+
 	// Since is the index of the first record after the gap, for Lost and Truncated;
 	// see Proof.Since.
 	Since int
@@ -70,10 +73,10 @@ func Arrive(ctx context.Context, opts *ReadOptions) (*Report, error) {
 	if err != nil {
 		return nil, &OpError{Op: "arrive", Step: "audit", Err: err}
 	}
-	r := &Report{List: list, Audit: audit, KexecLoad: -1, KexecExecute: -1}
+	r := &Report{List: list, Audit: audit, Boots: len(audit.Boundaries), KexecLoad: -1, KexecExecute: -1}
 	last := events.Boundary{}
-	if n := len(audit.Boundaries); n > 0 {
-		last = audit.Boundaries[n-1]
+	if r.Boots > 0 {
+		last = audit.Boundaries[r.Boots-1]
 	}
 	if last.Load != nil {
 		r.KexecLoad = last.Load.Record
@@ -87,7 +90,7 @@ func Arrive(ctx context.Context, opts *ReadOptions) (*Report, error) {
 	switch {
 	case len(list.Values) == 0:
 		r.Verdict = Unproved
-	case list.Proof.Proved && len(audit.Boundaries) <= 1:
+	case list.Proof.Proved && r.Boots <= 1:
 		r.Verdict = ColdBoot
 	case list.Proof.Proved:
 		r.Verdict = Complete
@@ -107,7 +110,7 @@ func Arrive(ctx context.Context, opts *ReadOptions) (*Report, error) {
 func (r *Report) String() string {
 	switch r.Verdict {
 	case Complete:
-		return fmt.Sprintf("complete: %d records over %d boots, %s", r.List.Count, len(r.Audit.Boundaries), r.List.Proof)
+		return fmt.Sprintf("complete: %d records over %d boots, %s", r.List.Count, r.Boots, r.List.Proof)
 	case ColdBoot:
 		return fmt.Sprintf("cold boot: %d records, %s", r.List.Count, r.List.Proof)
 	}

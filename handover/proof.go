@@ -52,6 +52,9 @@ func disproof(ctx context.Context, list iter.Seq2[imalog.Record, error], pcr uin
 		return Proof{}, err
 	}
 	p := Proof{Banks: banks(want), Reason: fmt.Sprintf("PCR %d was extended before the first record, or by something that is not in the list", pcr)}
+	if len(audit.Boundaries) > 0 && audit.Boundaries[0].Verdict == events.Headless {
+		p.Reason = "the list's oldest records were deleted"
+	}
 	for _, b := range slices.Backward(audit.Boundaries) {
 		if l := b.Loss; l != nil {
 			p.Since = l.Before
