@@ -1,0 +1,107 @@
+package kexecseg
+
+import (
+	"errors"
+	"io/fs"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/fstest"
+)
+
+// host is a machine's files that bear on a refusal.
+func host(changes map[string]string) fstest.MapFS {
+	fsys := fstest.MapFS{}
+	for name, content := range map[string]string{
+		"proc/self/status":                        "Name:\tinit\nCapInh:\t0000000000000000\nCapEff:\t000001ffffffffff\n",
+		"proc/sys/kernel/kexec_load_disabled":     "0\n",
+		"proc/sys/kernel/kexec_load_limit_reboot": "-1\n",
+		"sys/kernel/security/lockdown":            "[none] integrity confidentiality\n",
+		"sys/kernel/kexec_loaded":                 "0\n",
+	} {
+		fsys[name] = &fstest.MapFile{Data: []byte(content)}
+	}
+	for name, content := range changes {
+		fsys[name] = &fstest.MapFile{Data: []byte(content)}
+		if content == "" {
+			delete(fsys, name)
+		}
+	}
+	return fsys
+}
+
+func TestDiagnose(t *testing.T) {
+	const status = "proc/self/status"
+	noBoot := map[string]string{status: "CapEff:\t000001ffffbfffff\n"}
+	disabled := map[string]string{"proc/sys/kernel/kexec_load_disabled": "1\n"}
+	limit := map[string]string{"proc/sys/kernel/kexec_load_limit_reboot": "0\n"}
+	for name, c := range map[string]struct {
+		op    string
+		errno syscall.Errno
+		files map[string]string
+		want  error
+	}{
+		"no capability":          {"kexec_load", syscall.EPERM, noBoot, ErrPrivilege},
+		"no capability, reboot":  {"reboot", syscall.EPERM, noBoot, ErrPrivilege},
+		"disabled":               {"kexec_load", syscall.EPERM, disabled, ErrDisabled},
+		"limit":                  {"kexec_load", syscall.EPERM, limit, ErrLoadLimit},
+		"integrity":              {"kexec_load", syscall.EPERM, map[string]string{"sys/kernel/security/lockdown": "none [integrity] confidentiality\n"}, ErrLockdown},
+		"confidentiality":        {"kexec_load", syscall.EPERM, map[string]string{"sys/kernel/security/lockdown": "none integrity [confidentiality]\n"}, ErrLockdown},
+		"nobody knows":           {"kexec_load", syscall.EPERM, nil, ErrUnknown},
+		"limit, another call":    {"reboot", syscall.EPERM, limit, ErrUnknown},
+		"no files at all":        {"kexec_load", syscall.EPERM, map[string]string{status: ""}, ErrUnknown},
+		"odd status":             {"kexec_load", syscall.EPERM, map[string]string{status: "CapEff:\tzzz\n"}, ErrUnknown},
+		"appraisal":              {"kexec_load", syscall.EACCES, nil, ErrPolicy},
+		"no kexec":               {"kexec_load", syscall.ENOSYS, nil, ErrNotSupported},
+		"busy":                   {"kexec_load", syscall.EBUSY, nil, ErrBusy},
+		"busy, reboot":           {"reboot", syscall.EBUSY, nil, ErrBusy},
+		"address":                {"kexec_load", syscall.EADDRNOTAVAIL, nil, ErrAddress},
+		"memory":                 {"kexec_load", syscall.ENOMEM, nil, ErrNoMemory},
+		"invalid":                {"kexec_load", syscall.EINVAL, nil, ErrImage},
+		"fault":                  {"kexec_load", syscall.EFAULT, nil, ErrImage},
+		"nothing loaded":         {"reboot", syscall.EINVAL, nil, ErrNotLoaded},
+		"kernel without kexec":   {"reboot", syscall.EINVAL, map[string]string{"sys/kernel/kexec_loaded": ""}, ErrNotSupported},
+		"an errno nobody thinks": {"kexec_load", syscall.EIO, nil, ErrUnknown},
+	} {
+		err := Diagnose(host(c.files), c.op, c.errno)
+		var e *RefusedError
+		if !errors.Is(err, c.want) || !errors.Is(err, c.errno) || !errors.As(err, &e) || e.Op != c.op {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+			continue
+		}
+		if s := err.Error(); !strings.Contains(s, c.op) || !strings.Contains(s, c.errno.Error()) || !strings.Contains(s, e.Help) {
+			t.Errorf("%s: %q says too little", name, s)
+		}
+		if e.Help == "" && c.want != ErrUnknown {
+			t.Errorf("%s: %v offers no help", name, err)
+		}
+	}
+	if err := Diagnose(host(nil), "reboot", nil); err != nil {
+		t.Errorf("no error: %v", err)
+	}
+	odd := errors.New("odd")
+	if err := Diagnose(host(nil), "reboot", odd); !errors.Is(err, odd) || !errors.Is(err, ErrUnknown) {
+		t.Errorf("no errno: %v", err)
+	}
+	if err := (&RefusedError{Op: "kexec_load", Reason: ErrLockdown}); !errors.Is(err, ErrLockdown) || errors.Is(err, ErrBusy) || strings.Contains(err.Error(), "nil") {
+		t.Errorf("without errno: %v", err)
+	}
+}
+
+func TestLoaded(t *testing.T) {
+	for content, want := range map[string]bool{"0\n": false, "1\n": true, "1": true} {
+		fsys := fstest.MapFS{"sys/kernel/kexec_loaded": {Data: []byte(content)}, "sys/kernel/kexec_crash_loaded": {Data: []byte("0\n")}}
+		if got, err := Loaded(fsys); got != want || err != nil {
+			t.Errorf("%q: %v, %v", content, got, err)
+		}
+		if got, err := CrashLoaded(fsys); got || err != nil {
+			t.Errorf("crash: %v, %v", got, err)
+		}
+	}
+	if _, err := Loaded(fstest.MapFS{}); !errors.Is(err, ErrNotSupported) || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no file: %v", err)
+	}
+	if _, err := CrashLoaded(fstest.MapFS{"sys/kernel/kexec_crash_loaded": {Data: []byte("yes\n")}}); err == nil || errors.Is(err, ErrNotSupported) {
+		t.Errorf("odd file: %v", err)
+	}
+}
