@@ -27,7 +27,7 @@ func ExamplePlanner_Place() {
 	fmt.Println(err)
 	// Output:
 	// [0x1000000-0x48fffff 0x3e1bf000-0x3ffbefff] <nil>
-	// kexecseg: no place for initrd of 629145600 bytes by the rule "takes, with the others, at most half of RAM"; the largest that could be placed has 536600576 bytes
+	// kexecseg: no place for initrd of 629145600 bytes by the rule "takes, with the others, at most half of RAM"; the largest that could be placed has 536571904 bytes
 }
 
 func ExampleImage_Map() {

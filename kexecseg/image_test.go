@@ -32,7 +32,7 @@ func TestCheck(t *testing.T) {
 		"half a page":                  func(img *Image) { img.Segments[0].Phys.Size -= 2048 },
 		"more bytes than memory":       func(img *Image) { img.Segments[0].Phys.Size = 0x1000 },
 		"no memory":                    func(img *Image) { img.Segments[1] = Segment{Phys: Range{0x200000, 0}} },
-		"past the address space":       func(img *Image) { img.Segments[1].Phys.Start = -uint64(0x1000) },
+		"past the address space":       func(img *Image) { img.Segments[1].Phys.Start = ^uint64(0xfff) },
 		"overlap":                      func(img *Image) { img.Segments[1].Phys.Start = 0x103000 },
 		"entry outside":                func(img *Image) { img.Entry = 0x104000 },
 		"entry in the zeros":           func(img *Image) { img.Entry = 0x101800 },
