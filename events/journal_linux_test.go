@@ -1,0 +1,100 @@
+package events
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/imakexec/imakexec/internal/softtpm"
+	"github.com/imakexec/imakexec/internal/testenv"
+)
+
+func TestJournalBootIDOfKernel(t *testing.T) {
+	want, err := os.ReadFile(bootIDFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, err := OpenJournal(filepath.Join(t.TempDir(), "state"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	if j.BootID() != strings.TrimSpace(string(want)) {
+		t.Errorf("boot id %q, the kernel's %q", j.BootID(), want)
+	}
+}
+
+// TestRealFullDisk measures onto a file system of four pages until it is full,
+// and on when there is room again. It runs itself in a mount namespace.
+func TestRealFullDisk(t *testing.T) {
+	const env = "EVENTS_TEST_FULL_DISK"
+	dir := os.Getenv(env)
+	if dir == "" {
+		dir = t.TempDir()
+		cmd := exec.Command("unshare", "-rm", "sh", "-c",
+			`mount -t tmpfs -o size=16k none "$`+env+`" || exit 77; exec "$0" -test.run='^TestRealFullDisk$'`, os.Args[0])
+		cmd.Env = append(os.Environ(), env+"="+dir)
+		out, err := cmd.CombinedOutput()
+		var exit *exec.ExitError
+		switch {
+		case err == nil:
+		case !errors.As(err, &exit):
+			testenv.Skip(t, "needs unshare (util-linux): "+err.Error())
+		case exit.ExitCode() == 77 || strings.HasPrefix(string(out), "unshare:"):
+			testenv.Skip(t, "needs a mount namespace of its own: "+string(out))
+		default:
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return
+	}
+	filler := filepath.Join(dir, "filler")
+	if err := os.WriteFile(filler, make([]byte, 4096), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tpm := softtpm.New(nil)
+	m := &Measurer{TPM: tpm, Journal: openJournal(t, filepath.Join(dir, "state"))}
+	done, full := 0, 0
+	for i := 0; full < 3; i++ {
+		if i == 100 {
+			t.Fatal("the disk never was full")
+		}
+		rec := record(t, KexecLoad, strings.Repeat("x", 1+i))
+		got, err := m.Measure(t.Context(), &rec, i)
+		switch {
+		case err == nil:
+			done++
+		case errors.Is(err, syscall.ENOSPC) && got.Outcome == NotDone:
+			full++
+		default:
+			t.Fatalf("%v, %v", got.Outcome, err)
+		}
+		if tpm.Extends() != done {
+			t.Fatalf("%d extends, %d measured", tpm.Extends(), done)
+		}
+	}
+	if done == 0 {
+		t.Fatal("the disk was full from the beginning")
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	rec := record(t, KexecExecute, "y")
+	if got, err := m.Measure(t.Context(), &rec, 0); err != nil || got.Outcome != Done {
+		t.Fatalf("with room again: %v, %v", got.Outcome, err)
+	}
+	// Whoever reads the file finds all that was measured, and it replays.
+	again := openJournal(t, filepath.Join(dir, "state"))
+	values, err := m.Values(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newScene(t)
+	found, err := Splice(t.Context(), s.start(), nil, again.Entries(), values, nil)
+	if err != nil || len(found.At) != done+1 {
+		t.Errorf("%d entries of %d, %+v, %v", len(again.Entries()), done+1, found, err)
+	}
+}
