@@ -305,11 +305,15 @@ func (a *auditor) event(rec *imalog.Record, size uint64, sizes bool) {
 	if rec.PCR != a.report.PCR {
 		return
 	}
+	name := rec.Name()
+	if labelOf(name) == "" {
+		return
+	}
 	e, err := ParseEvent(rec)
 	if err != nil {
 		return
 	}
-	switch e.Name {
+	switch name {
 	case KernelVersion:
 		if boundary.Kernel == "" {
 			boundary.Kernel = string(e.Data)
@@ -321,7 +325,7 @@ func (a *auditor) event(rec *imalog.Record, size uint64, sizes bool) {
 		}
 		b.alg, _, _ = eventDigest(rec)
 		b.events = append(b.events, scanned{
-			KexecEvent: KexecEvent{Record: a.report.Records, Name: e.Name, Figures: f},
+			KexecEvent: KexecEvent{Record: a.report.Records, Name: name, Figures: f},
 			offset:     a.report.Bytes, size: size, sizes: sizes,
 		})
 	}
