@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash"
 	"iter"
+	"slices"
 	"strconv"
 
 	"github.com/imakexec/imakexec/imalog"
@@ -47,6 +48,16 @@ func (v Verdict) String() string { return nameOf(verdictNames[:], uint8(v), "Ver
 // MarshalText gives the verdict's name.
 func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
 
+// UnmarshalText takes such a name.
+func (v *Verdict) UnmarshalText(text []byte) error {
+	i := slices.Index(verdictNames[:], string(text))
+	if i < 0 {
+		return fmt.Errorf("events: %q is no verdict", text)
+	}
+	*v = Verdict(i)
+	return nil
+}
+
 // Soft reports whether the boot was a soft reboot.
 func (v Verdict) Soft() bool { return v >= Complete && v <= Silent }
 
@@ -73,6 +84,16 @@ func (m Maker) String() string { return nameOf(makerNames[:], uint8(m), "Maker")
 
 // MarshalText gives the maker's name.
 func (m Maker) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText takes such a name.
+func (m *Maker) UnmarshalText(text []byte) error {
+	i := slices.Index(makerNames[:], string(text))
+	if i < 0 {
+		return fmt.Errorf("events: %q is no maker", text)
+	}
+	*m = Maker(i)
+	return nil
+}
 
 func nameOf(names []string, i uint8, kind string) string {
 	if int(i) < len(names) {
@@ -103,6 +124,16 @@ func (p Proof) String() string { return nameOf(proofNames[:], uint8(p), "Proof")
 
 // MarshalText gives the proof's name.
 func (p Proof) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText takes such a name.
+func (p *Proof) UnmarshalText(text []byte) error {
+	i := slices.Index(proofNames[:], string(text))
+	if i < 0 {
+		return fmt.Errorf("events: %q is no proof", text)
+	}
+	*p = Proof(i)
+	return nil
+}
 
 // Report is what a list tells of the boots in it.
 type Report struct {

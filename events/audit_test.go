@@ -501,3 +501,32 @@ func TestAuditError(t *testing.T) {
 		t.Errorf("a list cut short: %v", err)
 	}
 }
+
+// A report that one program wrote is read by another.
+func TestNamesRoundTrip(t *testing.T) {
+	for v := Cold; v <= Unproved; v++ {
+		b, _ := v.MarshalText()
+		var got Verdict
+		if err := got.UnmarshalText(b); err != nil || got != v {
+			t.Errorf("%s comes back as %v (%v)", b, got, err)
+		}
+	}
+	for p := NoProof; p <= ProvedWith; p++ {
+		b, _ := p.MarshalText()
+		var got Proof
+		if err := got.UnmarshalText(b); err != nil || got != p {
+			t.Errorf("%s comes back as %v (%v)", b, got, err)
+		}
+	}
+	for m := MakerUnknown; m <= MakerUser; m++ {
+		b, _ := m.MarshalText()
+		var got Maker
+		if err := got.UnmarshalText(b); err != nil || got != m {
+			t.Errorf("%s comes back as %v (%v)", b, got, err)
+		}
+	}
+	var v Verdict
+	if err := v.UnmarshalText([]byte("nonsense")); err == nil {
+		t.Error("nonsense is a verdict")
+	}
+}
