@@ -2,10 +2,9 @@ package imalog
 
 import (
 	"bytes"
-	"crypto/sha1"
-	"crypto/sha256"
-	"crypto/sha512"
+	"context"
 	"hash"
+	"iter"
 	"slices"
 )
 
@@ -31,6 +30,13 @@ type ReplayOptions struct {
 	// Hashes adds hashes that the standard library lacks, such as SM3, and may
 	// replace the others.
 	Hashes map[uint16]func() hash.Hash
+	// Listed is the algorithm of the digests that are listed, which are checked.
+	// Zero is the one that their size tells; SM3 has to be named.
+	Listed uint16
+	// Workers is the number of goroutines that AddAll and Verify use, the
+	// caller's among them. Zero is one more than there are banks, at most as many as
+	// GOMAXPROCS. The result does not depend on it.
+	Workers int
 }
 
 // A Replayer computes what a list extends into a PCR, in every bank in one pass,
@@ -39,21 +45,11 @@ type ReplayOptions struct {
 // A bank is hashed, extended with the template digest in its own hash, or
 // padded; see SetPadded. A violation extends 0xff bytes in either.
 type Replayer struct {
+	opts  ReplayOptions
 	pcr   uint32
 	count int
 	banks []bank
 	ima   [imaDigestInput]byte // what the digest of template "ima" covers
-}
-
-// A bank is the state of one PCR bank.
-type bank struct {
-	alg    uint16
-	size   int
-	padded bool
-	hash   hash.Hash // nil: that of the standard library
-	make   func() hash.Hash
-	// The value and, behind it, room for the digest that extends it.
-	buf [2 * maxDigest]byte
 }
 
 // NewReplayer returns a Replayer before its first record. Banks of algorithms
@@ -63,7 +59,7 @@ func NewReplayer(opts *ReplayOptions) *Replayer {
 	if opts == nil {
 		opts = &ReplayOptions{}
 	}
-	r := &Replayer{pcr: opts.PCR}
+	r := &Replayer{pcr: opts.PCR, opts: *opts}
 	if r.pcr == 0 {
 		r.pcr = DefaultPCR
 	}
@@ -73,14 +69,12 @@ func NewReplayer(opts *ReplayOptions) *Replayer {
 	}
 	r.banks = make([]bank, 0, len(algs))
 	for _, alg := range algs {
-		b := bank{alg: alg, size: AlgSize(alg), make: opts.Hashes[alg], padded: slices.Contains(opts.Padded, alg)}
-		if b.size == 0 || b.make == nil && alg == AlgSM3_256 || r.bank(alg) != nil {
+		b := newBank(alg, opts.Hashes[alg])
+		if b.size == 0 || r.bank(alg) != nil {
 			continue
 		}
-		if b.make != nil {
-			b.hash = b.make()
-		}
-		copy(b.buf[:b.size], opts.Start[alg])
+		b.padded = alg != AlgSHA1 && slices.Contains(opts.Padded, alg)
+		copy(b.value(), opts.Start[alg])
 		r.banks = append(r.banks, b)
 	}
 	slices.SortFunc(r.banks, func(a, b bank) int { return int(a.alg) - int(b.alg) })
@@ -111,9 +105,7 @@ func (r *Replayer) Add(rec *Record) error {
 	if rec.Violation() {
 		for i := range r.banks {
 			b := &r.banks[i]
-			for j := range b.buf[b.size : 2*b.size] {
-				b.buf[b.size+j] = 0xff
-			}
+			b.violation()
 			b.extend()
 		}
 		r.count++
@@ -135,53 +127,22 @@ func (r *Replayer) Add(rec *Record) error {
 	return nil
 }
 
-// digest computes what the kernel extends for data that is no violation.
-func (b *bank) digest(data []byte) {
-	dst := b.buf[b.size : 2*b.size]
-	switch {
-	case b.padded && b.alg != AlgSHA1:
-		sum := sha1.Sum(data)
-		clear(dst[copy(dst, sum[:]):])
-	case b.hash != nil:
-		b.hash.Reset()
-		b.hash.Write(data)
-		b.hash.Sum(dst[:0])
-	case b.alg == AlgSHA1:
-		sum := sha1.Sum(data)
-		copy(dst, sum[:])
-	case b.alg == AlgSHA256:
-		sum := sha256.Sum256(data)
-		copy(dst, sum[:])
-	case b.alg == AlgSHA384:
-		sum := sha512.Sum384(data)
-		copy(dst, sum[:])
-	case b.alg == AlgSHA512:
-		sum := sha512.Sum512(data)
-		copy(dst, sum[:])
+// AddAll adds a whole list, with as many goroutines as ReplayOptions.Workers
+// says. It reads ahead of what it has extended, so a record has to be valid only
+// until the next one is yielded. The result is the same as that of an Add for
+// each record.
+//
+// With an error, which is the list's, the context's or that of Add as a
+// *RecordError, the records before it were added.
+func (r *Replayer) AddAll(ctx context.Context, list iter.Seq2[Record, error]) error {
+	e := newEngine(r, &r.opts)
+	e.unchecked = true
+	err := e.run(ctx, list)
+	for i, l := range e.lanes {
+		r.banks[i].buf = l.paths[0].buf
 	}
-}
-
-// extend replaces the value by the hash of value and digest.
-func (b *bank) extend() {
-	in := b.buf[:2*b.size]
-	switch {
-	case b.hash != nil:
-		b.hash.Reset()
-		b.hash.Write(in)
-		b.hash.Sum(b.buf[:0])
-	case b.alg == AlgSHA1:
-		sum := sha1.Sum(in)
-		copy(in, sum[:])
-	case b.alg == AlgSHA256:
-		sum := sha256.Sum256(in)
-		copy(in, sum[:])
-	case b.alg == AlgSHA384:
-		sum := sha512.Sum384(in)
-		copy(in, sum[:])
-	case b.alg == AlgSHA512:
-		sum := sha512.Sum512(in)
-		copy(in, sum[:])
-	}
+	r.count += e.records
+	return err
 }
 
 // Count returns the number of records added, those of other PCRs included.
@@ -204,7 +165,7 @@ func (r *Replayer) Values() Values {
 	v := make(Values, len(r.banks))
 	for i := range r.banks {
 		b := &r.banks[i]
-		v[b.alg] = bytes.Clone(b.buf[:b.size])
+		v[b.alg] = bytes.Clone(b.value())
 	}
 	return v
 }
@@ -213,7 +174,7 @@ func (r *Replayer) Values() Values {
 // replayed. It is valid until the next Add.
 func (r *Replayer) Value(alg uint16) []byte {
 	if b := r.bank(alg); b != nil {
-		return b.buf[:b.size:b.size]
+		return b.value()
 	}
 	return nil
 }
@@ -223,7 +184,7 @@ func (r *Replayer) Value(alg uint16) []byte {
 func (r *Replayer) Match(want Values) bool {
 	for alg, v := range want {
 		b := r.bank(alg)
-		if b == nil || !bytes.Equal(b.buf[:b.size], v) {
+		if b == nil || !bytes.Equal(b.value(), v) {
 			return false
 		}
 	}
@@ -234,11 +195,9 @@ func (r *Replayer) Match(want Values) bool {
 // try how a list goes on, clone the Replayer and add to the clone.
 func (r *Replayer) Clone() *Replayer {
 	c := *r
-	c.banks = slices.Clone(r.banks)
+	c.banks = make([]bank, len(r.banks))
 	for i := range c.banks {
-		if b := &c.banks[i]; b.make != nil {
-			b.hash = b.make()
-		}
+		c.banks[i] = r.banks[i].clone()
 	}
 	return &c
 }

@@ -15,7 +15,10 @@ type Result struct {
 	// boot_aggregate behind it. A list whose oldest records were deleted begins
 	// within a boot.
 	Boots []int
-	End   *Replayer // state after the last record with the modes found: continue from here
+	// Findings are what is wrong with the list as far as it can be proved, and
+	// what explains that a bank does not match.
+	Findings []Finding
+	End      *Replayer // state after the last record with the modes found: continue from here
 }
 
 // Matched reports whether every wanted bank, at least one, has the value that the whole
@@ -36,256 +39,300 @@ type BankResult struct {
 	// it then, and it is no match.
 	Checked bool
 	Match   bool // the whole list yields Want
-	// Prefix is the largest number of records that yield Want, -1 if no prefix of
-	// the list does. It is less than the list's for a value that was read, or
-	// quoted, before the last records were measured.
+	// Prefix is the largest number of records that yield Want, -1 if none was
+	// found. It is less than the list's for a value that was read, or quoted,
+	// before the last records were measured.
 	Prefix int
-	Padded []bool // for each boot: extended with the padded SHA-1 digest
-	Got    []byte // what the whole list yields
-	Want   []byte
+	// Explained tells that the list does not yield Want, but would with what is
+	// said in the findings that name this bank.
+	Explained bool
+	Padded    []bool // for each boot: extended with the padded SHA-1 digest
+	Got       []byte // what the whole list yields
+	Want      []byte
 }
 
-// Verify replays a list against the values of a PCR and finds, for each boot in
-// it, whether the kernel hashed or padded a bank. It takes one pass where every
-// bank is hashed, and more only for banks that do not match then, so list must be
-// one that can be ranged over again.
+// Verify replays a list against the values of a PCR. It finds, for each boot in
+// it, whether the kernel hashed or padded a bank, and looks for an explanation
+// where a bank does not match.
+//
+// It takes one pass where every bank is hashed and matches, and more only for banks
+// that do not, so list must be one that can be ranged over again. Each digest
+// that is listed is checked in the first pass: see FindingDigest.
 //
 // The error is that of the list or of the context, or a *RecordError for a
-// record without a digest; that a bank does not match is no error.
+// record that can have no digest; the Result is then that of the records before.
+// That a bank does not match is no error.
 func Verify(ctx context.Context, list iter.Seq2[Record, error], want Values, opts *ReplayOptions) (*Result, error) {
-	o := ReplayOptions{}
-	if opts != nil {
-		o = *opts
+	all, err := VerifyEach(ctx, list, []Values{want}, opts)
+	return all[0], err
+}
+
+// VerifyEach is Verify for several values of the PCR, such as quotes of
+// different times, in one pass where it can be. There is a Result for each, in
+// order.
+func VerifyEach(ctx context.Context, list iter.Seq2[Record, error], want []Values, opts *ReplayOptions) ([]*Result, error) {
+	v := newVerifier(list, want, opts)
+	err := v.first(ctx)
+	if err != nil {
+		return v.results, err
 	}
-	if o.Banks == nil {
-		for alg := range want {
-			o.Banks = append(o.Banks, alg)
+	for i := range v.results {
+		if err := v.search(ctx, i); err != nil {
+			return v.results, err
 		}
-		slices.Sort(o.Banks)
 	}
-	v := verifier{ctx: ctx, list: list, res: &Result{}}
-	for _, alg := range o.Banks {
-		if w, ok := want[alg]; ok {
-			v.res.Banks = append(v.res.Banks, BankResult{Alg: alg, Prefix: -1, Want: bytes.Clone(w)})
-		}
-	}
-	slices.SortFunc(v.res.Banks, func(a, b BankResult) int { return int(a.Alg) - int(b.Alg) })
-	v.start = NewReplayer(&o)
-	if err := v.hashed(); err != nil {
-		return nil, err
-	}
-	if err := v.search(); err != nil {
-		return nil, err
-	}
-	return v.res, nil
+	return v.results, nil
 }
 
 type verifier struct {
-	ctx   context.Context
-	list  iter.Seq2[Record, error]
-	res   *Result
-	start *Replayer
+	opts    ReplayOptions
+	list    iter.Seq2[Record, error]
+	results []*Result
+	start   *Replayer
+	seen    *engine // of the first pass
 }
 
-// each ranges over the list and tells of each record whether it begins a boot.
-func (v *verifier) each(do func(i int, boot bool, rec *Record) error) (n int, err error) {
-	i := 0
-	for rec, err := range v.list {
-		if err != nil {
-			return i, err
-		}
-		if i&0xfff == 0 {
-			if err := v.ctx.Err(); err != nil {
-				return i, err
-			}
-		}
-		if err := do(i, i == 0 || rec.BootAggregate(), &rec); err != nil {
-			return i, err
-		}
-		i++
+func newVerifier(list iter.Seq2[Record, error], want []Values, opts *ReplayOptions) *verifier {
+	v := &verifier{list: list}
+	if opts != nil {
+		v.opts = *opts
 	}
-	return i, nil
-}
-
-// hashed is the first pass: every bank as the options say.
-func (v *verifier) hashed() (err error) {
-	end := v.start.Clone()
-	prefixes := func(n int) {
-		for i := range v.res.Banks {
-			b := &v.res.Banks[i]
-			if bytes.Equal(end.Value(b.Alg), b.Want) {
-				b.Prefix = n
-			}
-		}
-	}
-	prefixes(0)
-	var offset int64
-	v.res.Records, err = v.each(func(i int, boot bool, rec *Record) error {
-		if boot {
-			v.res.Boots = append(v.res.Boots, i)
-		}
-		if err := end.Add(rec); err != nil {
-			return &RecordError{offset, i, err}
-		}
-		offset += int64(rec.BinarySize())
-		prefixes(i + 1)
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	v.res.End = end
-	for i := range v.res.Banks {
-		b := &v.res.Banks[i]
-		bank := end.bank(b.Alg)
-		if bank == nil {
-			continue
-		}
-		b.Checked = true
-		b.Got = bytes.Clone(bank.buf[:bank.size])
-		b.Match = b.Prefix == v.res.Records
-		b.Padded = make([]bool, len(v.res.Boots))
-		for j := range b.Padded {
-			b.Padded[j] = bank.padded
-		}
-	}
-	return nil
-}
-
-// A path is one assumption on which boots padded a bank.
-type path struct {
-	bank
-	modes    []bool
-	switches int
-	prefix   int
-}
-
-// maxExtends bounds the work of one search: about two seconds.
-const maxExtends = 1 << 24
-
-// search looks for the modes of the banks that do not match when hashed: first
-// those with the fewest changes from one boot to the next.
-func (v *verifier) search() error {
-	for i := range v.res.Banks {
-		b := &v.res.Banks[i]
-		if !b.Checked || b.Prefix >= 0 || b.Alg == AlgSHA1 {
-			continue
-		}
-		for switches := 0; switches < max(1, len(v.res.Boots)); switches++ {
-			if v.paths(switches) > maxExtends/max(1, v.res.Records) {
-				break
-			}
-			found, err := v.try(b, switches)
-			if err != nil {
-				return err
-			}
-			if found {
-				break
-			}
-		}
-	}
-	return nil
-}
-
-// paths returns how many assumptions there are with at most so many switches.
-func (v *verifier) paths(switches int) int {
-	boots := len(v.res.Boots)
-	sum, c := 0, 1
-	for k := 0; k <= switches && k < boots; k++ {
-		if k > 0 {
-			c = c * (boots - k) / k
-		}
-		sum += 2 * c
-		if sum > maxExtends {
-			break
-		}
-	}
-	return sum
-}
-
-// try replays one bank on every assumption with at most so many switches.
-func (v *verifier) try(res *BankResult, switches int) (bool, error) {
-	first := *v.start.bank(res.Alg)
-	var paths []path
-	for _, padded := range []bool{false, true} {
-		p := path{bank: first, prefix: -1}
-		p.padded = padded
-		paths = append(paths, p)
-	}
-	var best *path
-	var bestPrefix = -1
-	var sums [2][maxDigest]byte
-	boot := -1
-	_, err := v.each(func(i int, boots bool, rec *Record) error {
-		if boots {
-			boot++
-			for j := range paths {
-				p := &paths[j]
-				if boot > 0 && p.switches < switches {
-					q := *p
-					q.modes = append(slices.Clone(p.modes), !p.padded)
-					q.padded = !p.padded
-					q.switches++
-					paths = append(paths, q)
-					p = &paths[j]
+	if v.opts.Banks == nil {
+		for _, w := range want {
+			for alg := range w {
+				if !slices.Contains(v.opts.Banks, alg) {
+					v.opts.Banks = append(v.opts.Banks, alg)
 				}
-				p.modes = append(p.modes, p.padded)
 			}
 		}
-		if rec.PCR != v.start.pcr {
+		slices.Sort(v.opts.Banks)
+	}
+	v.start = NewReplayer(&v.opts)
+	for _, w := range want {
+		r := &Result{End: v.start.Clone()}
+		for _, alg := range v.opts.Banks {
+			value, ok := w[alg]
+			if ok && r.bank(alg) == nil {
+				r.Banks = append(r.Banks, BankResult{Alg: alg, Prefix: -1, Want: bytes.Clone(value), Checked: v.start.bank(alg) != nil})
+			}
+		}
+		slices.SortFunc(r.Banks, func(a, b BankResult) int { return int(a.Alg) - int(b.Alg) })
+		v.results = append(v.results, r)
+	}
+	return v
+}
+
+// bank returns the result of a bank, nil if it is not wanted.
+func (r *Result) bank(alg uint16) *BankResult {
+	for i := range r.Banks {
+		if r.Banks[i].Alg == alg {
+			return &r.Banks[i]
+		}
+	}
+	return nil
+}
+
+// first is the pass in which every bank is as the options say.
+func (v *verifier) first(ctx context.Context) error {
+	e := newEngine(v.start, &v.opts)
+	v.seen = e
+	for _, l := range e.lanes {
+		for _, r := range v.results {
+			var want []byte
+			if b := r.bank(l.alg); b != nil {
+				want = b.Want
+			}
+			l.want = append(l.want, want)
+		}
+		l.paths[0].begin(l.want)
+	}
+	err := e.run(ctx, v.list)
+	for i, r := range v.results {
+		r.Records, r.Boots = e.records, e.boots
+		r.End.count = v.start.count + e.records
+		for _, l := range e.lanes {
+			p := &l.paths[0]
+			*r.End.bank(l.alg) = p.bank.clone()
+			if b := r.bank(l.alg); b != nil {
+				b.Padded = make([]bool, len(r.Boots))
+				for k := range b.Padded {
+					b.Padded[k] = p.padded
+				}
+				b.take(p, i, r.Records)
+			}
+		}
+	}
+	return err
+}
+
+// take notes what a path yields for a wanted value.
+func (b *BankResult) take(p *path, want, records int) {
+	b.Prefix = p.prefix[want]
+	b.Match = b.Prefix == records
+	b.Got = bytes.Clone(p.value())
+}
+
+// search looks for the assumptions under which the banks that do not match would: how each
+// boot extended them, and where the list itself is wrong. Those with the fewest
+// come first.
+func (v *verifier) search(ctx context.Context, want int) error {
+	r := v.results[want]
+	s := search{v: v, res: r}
+	whole := false
+	for i := range r.Banks {
+		b := &r.Banks[i]
+		if b.Checked && b.Prefix < 0 {
+			s.open = append(s.open, b)
+		}
+		// Nothing is proved by a value that the PCR begins with.
+		whole = whole || b.Prefix > 0
+	}
+	if len(s.open) > 0 {
+		if !whole {
+			s.lead = s.open[0] // SHA-1 if it is there, whose mode is known
+			s.guess = newGuesser(v.start.pcr)
+		}
+		if err := s.run(ctx); err != nil {
+			return err
+		}
+	}
+	v.findings(r, s.guess)
+	return nil
+}
+
+// A search tries assumptions about the banks that do not match.
+type search struct {
+	v     *verifier
+	res   *Result
+	open  []*BankResult // not found yet
+	lead  *BankResult   // the one for which the list itself is doubted; nil: it is proved by another
+	guess *guesser
+	fixed []*choice // what was found about the list
+}
+
+func (s *search) run(ctx context.Context) error {
+	for limit := 0; len(s.open) > 0; limit++ {
+		found, more, err := s.pass(ctx, limit)
+		if err != nil {
+			return err
+		}
+		if found && s.lead == nil && s.fixed != nil {
+			limit = -1 // the others again, with what was found about the list
+			continue
+		}
+		if !more {
 			return nil
 		}
-		if rec.Violation() {
-			for j := range first.size {
-				sums[0][j], sums[1][j] = 0xff, 0xff
-			}
-		} else {
-			var buf [imaDigestInput]byte
-			data, err := rec.digestInput(&buf)
-			if err != nil {
-				return err
-			}
-			for m, padded := range []bool{false, true} {
-				first.padded = padded
-				first.digest(data)
-				copy(sums[m][:], first.buf[first.size:2*first.size])
-			}
+	}
+	return nil
+}
+
+// pass replays the banks that are open, with at most so many assumptions each.
+// It reports whether it found one that matches and whether more assumptions
+// could help.
+func (s *search) pass(ctx context.Context, limit int) (found, more bool, err error) {
+	seen := s.v.seen
+	opts := s.v.opts
+	opts.Banks = nil
+	for _, b := range s.open {
+		opts.Banks = append(opts.Banks, b.Alg)
+	}
+	e := newEngine(NewReplayer(&opts), &opts)
+	if s.lead != nil || s.fixed != nil {
+		e.guess = s.guess.reset()
+	}
+	kinds := bootKinds(seen.kernels)
+	for _, l := range e.lanes {
+		b := s.res.bank(l.alg)
+		l.want = [][]byte{b.Want}
+		l.limit = limit + len(s.fixed)
+		l.searched = true
+		l.budget = max(minBudget, 64*seen.records)
+		l.kinds = kinds
+		l.fixed = s.fixed
+		l.modes = l.alg != AlgSHA1
+		l.list = b == s.lead
+		l.extra = b == s.lead && limit == 1 && seen.records < extraRecords
+		l.paths[0].begin(l.want)
+		if l.modes {
+			l.sha1 = e.hasher(AlgSHA1)
+			p := l.paths[0]
+			p.prefix = slices.Clone(p.prefix)
+			p.padded = !p.padded
+			l.paths = append(l.paths, p)
 		}
-		for j := range paths {
-			p := &paths[j]
-			m := 0
-			if p.padded {
-				m = 1
-			}
-			copy(p.buf[p.size:2*p.size], sums[m][:])
-			p.extend()
-			if bytes.Equal(p.buf[:p.size], res.Want) {
-				p.prefix = i + 1
-			}
+	}
+	if err := e.run(ctx, s.v.list); err != nil {
+		return false, false, err
+	}
+	var open []*BankResult
+	for _, l := range e.lanes {
+		b := s.res.bank(l.alg)
+		if p := l.best(0); p != nil {
+			s.accept(b, p)
+			found = true
+			continue
 		}
-		return nil
-	})
-	if err != nil {
-		return false, err
+		open = append(open, b)
+		possible := 0
+		if l.modes {
+			possible += len(seen.boots) - 1
+		}
+		if l.list {
+			possible += len(seen.boots) - 1 + len(seen.bad) + seen.violations
+		}
+		if seen.records < extraRecords && l.list {
+			possible = max(possible, 1)
+		}
+		more = more || !l.spent && limit < possible
 	}
-	for j := range paths {
-		if p := &paths[j]; p.prefix > bestPrefix {
-			best, bestPrefix = p, p.prefix
+	s.open = open
+	return found, more, nil
+}
+
+// extraRecords is the length of the lists in which a record that was never
+// extended is looked for: as many paths as records.
+const extraRecords = 4000
+
+// accept takes a path over into the result.
+func (s *search) accept(b *BankResult, p *path) {
+	b.Padded = p.padding
+	b.Got = bytes.Clone(p.value())
+	end := s.res.End.bank(b.Alg)
+	end.padded = p.padded
+	lead := b == s.lead
+	if lead {
+		s.lead = nil
+	}
+	var about []*choice
+	for c := p.last; c != nil; c = c.before {
+		if c.kind != choiceMode {
+			about = append(about, c)
 		}
 	}
-	if best == nil {
-		return false, nil
+	if len(about) == 0 {
+		b.take(p, 0, s.res.Records)
+		end.buf = p.buf
+		return
 	}
-	// Records of other PCRs behind the last one of this PCR belong to the prefix.
-	res.Prefix = bestPrefix
-	res.Match = bytes.Equal(best.buf[:best.size], res.Want)
-	if res.Match {
-		res.Prefix = v.res.Records
+	b.Explained = true
+	for _, c := range about {
+		s.res.find(c, b.Alg, s.guess)
 	}
-	res.Padded = best.modes
-	res.Got = bytes.Clone(best.buf[:best.size])
-	end := v.res.End.bank(res.Alg)
-	end.buf = best.buf
-	end.padded = best.padded
-	return true, nil
+	if lead {
+		s.fixed = about
+	}
+}
+
+// bootKinds gives each boot a number that is the same for the same kernel, -1
+// where that is not known.
+func bootKinds(kernels []string) []int {
+	kinds := make([]int, len(kernels))
+	for i, k := range kernels {
+		kinds[i] = -1
+		if k != "" {
+			kinds[i] = slices.Index(kernels, k)
+		}
+	}
+	return kinds
 }

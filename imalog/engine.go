@@ -1,0 +1,189 @@
+package imalog
+
+import (
+	"context"
+	"hash"
+	"iter"
+	"runtime"
+)
+
+// An engine takes a list through the lanes: in batches, hashed by as many
+// goroutines as are asked for, and extended by one at a time in each lane. What
+// comes out does not depend on their number.
+type engine struct {
+	pcr     uint32
+	workers int
+	hashes  map[uint16]func() hash.Hash
+	hashers []hasher
+	// Algorithm of the digests that are listed, and number of its hasher; -1 while
+	// it is not known and where there is no hash for it.
+	listedAlg uint16
+	listed    int
+	unchecked bool // the digests listed are not looked at
+	lanes     []*lane
+	guess     *guesser // nil: nothing is guessed
+
+	// What was found on the way.
+	records int
+	bytes   int64 // of the records
+	boots   []int
+	whole   bool     // the first record begins a boot
+	kernels []string // for each boot, kernel_version as it was measured; "": it was not
+	bad     []int    // records whose digest is not that of the data, the first ones
+
+	violations int
+
+	rec Record // here since a variable of the loop would be allocated anew for each record
+	b   *batch
+	par *pipeline // nil until a second batch is needed, and with one worker
+}
+
+// maxBad is the most records that are named for a wrong digest.
+const maxBad = 1 << 12
+
+// newEngine returns an engine with a lane for each bank of a Replayer, in its
+// state.
+func newEngine(r *Replayer, opts *ReplayOptions) *engine {
+	e := &engine{pcr: r.pcr, listed: -1, workers: opts.Workers, listedAlg: opts.Listed, hashes: opts.Hashes}
+	for i := range r.banks {
+		b := r.banks[i].clone()
+		l := &lane{alg: b.alg, own: e.hasher(b.alg), sha1: -1, listed: -1, paths: []path{{bank: b}}}
+		if b.padded {
+			l.sha1 = e.hasher(AlgSHA1)
+		}
+		e.lanes = append(e.lanes, l)
+	}
+	if e.workers <= 0 {
+		e.workers = min(runtime.GOMAXPROCS(0), len(e.lanes)+1)
+	}
+	return e
+}
+
+// hasher returns the number of an algorithm's hasher.
+func (e *engine) hasher(alg uint16) int {
+	for i := range e.hashers {
+		if e.hashers[i].alg == alg {
+			return i
+		}
+	}
+	e.hashers = append(e.hashers, hasher{alg, AlgSize(alg), e.hashes[alg]})
+	return len(e.hashers) - 1
+}
+
+// lane returns the lane of a bank, nil if there is none.
+func (e *engine) lane(alg uint16) *lane {
+	for _, l := range e.lanes {
+		if l.alg == alg {
+			return l
+		}
+	}
+	return nil
+}
+
+// run takes the list through.
+func (e *engine) run(ctx context.Context, list iter.Seq2[Record, error]) error {
+	e.b = new(batch)
+	err := e.read(ctx, list)
+	if e.par == nil {
+		e.finish(e.b)
+		return err
+	}
+	e.par.close()
+	return err
+}
+
+func (e *engine) read(ctx context.Context, list iter.Seq2[Record, error]) error {
+	for rec, err := range list {
+		if err != nil {
+			return err
+		}
+		e.rec = rec
+		if err := e.add(); err != nil {
+			return &RecordError{e.bytes, e.records, err}
+		}
+		e.bytes += int64(e.rec.BinarySize())
+		e.records++
+		if e.b.full() {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			e.next()
+		}
+	}
+	return nil
+}
+
+func (e *engine) add() error {
+	if e.records == 0 && !e.unchecked {
+		e.listDigest()
+	}
+	var flags itemFlags
+	begins := e.rec.BootAggregate()
+	if begins || e.records == 0 {
+		flags = itemBoot
+		e.whole = begins || e.records > 0
+		if e.guess != nil && e.records > 0 {
+			guess := e.guess.boundary(e.records)
+			if err := e.b.add(e.records, itemGuess, &guess, e.pcr); err != nil {
+				return err
+			}
+		}
+		e.boots = append(e.boots, e.records)
+		e.kernels = append(e.kernels, "")
+	} else if boot := len(e.boots) - 1; e.records-e.boots[boot] < kernelVersionWithin && string(e.rec.name()) == kernelVersion {
+		e.kernels[boot] = string(e.rec.Buf())
+	}
+	if e.guess != nil {
+		e.guess.see(e.records, &e.rec)
+	}
+	return e.b.add(e.records, flags, &e.rec, e.pcr)
+}
+
+// listDigest finds out which algorithm the digests listed have.
+func (e *engine) listDigest() {
+	alg := e.listedAlg
+	if alg == 0 {
+		alg = algOfSize(len(e.rec.Digest))
+	}
+	if b := newBank(alg, e.hashes[alg]); b.size == 0 {
+		return
+	}
+	e.listed = e.hasher(alg)
+	for _, l := range e.lanes {
+		l.listed = e.listed
+	}
+}
+
+// next passes the batch on and gets an empty one.
+func (e *engine) next() {
+	if e.workers == 1 {
+		e.finish(e.b)
+		return
+	}
+	if e.par == nil {
+		e.par = newPipeline(e)
+	}
+	e.b = e.par.exchange()
+}
+
+// finish does all that is to be done with a batch and empties it.
+func (e *engine) finish(b *batch) {
+	b.digest(e.hashers, e.listed)
+	for _, l := range e.lanes {
+		l.run(b)
+	}
+	e.collect(b)
+}
+
+// collect takes out of a batch what the list is found to be.
+func (e *engine) collect(b *batch) {
+	for i := range b.items {
+		switch it := &b.items[i]; {
+		case it.flags&itemViolation != 0:
+			e.violations++
+		case it.flags&itemBad != 0 && len(e.bad) < maxBad:
+			e.bad = append(e.bad, it.index)
+		}
+	}
+	b.reset()
+}
