@@ -121,7 +121,9 @@ func (e *engine) add() error {
 	begins := e.rec.BootAggregate()
 	if begins || e.records == 0 {
 		flags = itemBoot
-		e.whole = begins || e.records > 0
+		if e.records == 0 {
+			e.whole = begins
+		}
 		if e.guess != nil && e.records > 0 {
 			guess := e.guess.boundary(e.records)
 			if err := e.b.add(e.records, itemGuess, &guess, e.pcr); err != nil {

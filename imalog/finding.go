@@ -10,8 +10,8 @@ import (
 )
 
 // A Finding says what is wrong with a list, or why it does not yield the wanted
-// values. It is never a guess: the values of its Banks prove it, or, without
-// banks, it is what the list itself shows.
+// values. It is never a guess: the wanted values of its Banks prove it, or,
+// without banks, it is what the list itself shows.
 type Finding struct {
 	Kind   FindingKind
 	Record int // index of the record, or of the one before which something is missing
@@ -141,14 +141,17 @@ func (r *Result) find(c *choice, alg uint16, g *guesser) {
 
 // findings adds what the list shows by itself.
 func (v *verifier) findings(r *Result, g *guesser) {
-	proved := []uint16(nil)
-	open := false
+	var proved, open []uint16
+	explained := false
 	for i := range r.Banks {
 		b := &r.Banks[i]
 		if b.Prefix > 0 {
 			proved = append(proved, b.Alg)
 		}
-		open = open || b.Checked && b.Prefix < 0 && !b.Explained
+		if b.Checked && b.Prefix < 0 && !b.Explained {
+			open = append(open, b.Alg)
+		}
+		explained = explained || b.Explained
 	}
 	about := func(kind FindingKind, record int) bool {
 		return slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Kind == kind && f.Record == record })
@@ -164,12 +167,14 @@ func (v *verifier) findings(r *Result, g *guesser) {
 			r.Findings = append(r.Findings, f)
 		}
 	}
-	if open && g != nil {
-		if !v.seen.whole {
+	if len(open) > 0 && !explained {
+		if g != nil && !v.seen.whole {
 			r.Findings = append(r.Findings, Finding{Kind: FindingTrimmed})
 		}
-		r.Findings = append(r.Findings, g.findings...)
-		r.Findings = append(r.Findings, Finding{Kind: FindingUnexplained})
+		r.Findings = append(r.Findings, Finding{Kind: FindingUnexplained, Banks: open})
+		if g != nil {
+			r.Findings = append(r.Findings, g.findings...)
+		}
 	}
 	slices.SortStableFunc(r.Findings, func(a, b Finding) int { return a.Record - b.Record })
 }
