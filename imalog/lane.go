@@ -26,16 +26,12 @@ type lane struct {
 	fixed    []*choice // about the list, to be made in any case
 	kinds    []int     // for each boot, a number that is the same for the same kernel; -1: not known
 	boot     int       // boots begun
-	budget   int       // extends that the search is worth
+	budget   int       // extends that are left for it
 	spent    bool      // the search has taken too many
 }
 
-// A search may make so many extends, at least, and keep so many paths: a few
-// seconds and megabytes.
-const (
-	minBudget = 1 << 24
-	maxPaths  = 1 << 14
-)
+// maxPaths is the most paths that a search keeps: a few megabytes.
+const maxPaths = 1 << 14
 
 // A path is a bank's state on some assumptions.
 type path struct {

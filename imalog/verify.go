@@ -208,9 +208,16 @@ type search struct {
 	lead  *BankResult   // the one for which the list itself is doubted; nil: it is proved by another
 	guess *guesser
 	fixed []*choice // what was found about the list
+	// Extends that are still worth it in each bank, over all passes: at most some
+	// seconds' work.
+	budget map[uint16]int
 }
 
 func (s *search) run(ctx context.Context) error {
+	s.budget = map[uint16]int{}
+	for _, b := range s.open {
+		s.budget[b.Alg] = 1<<22 + 16*s.v.seen.records
+	}
 	for limit := 0; len(s.open) > 0; limit++ {
 		found, more, err := s.pass(ctx, limit)
 		if err != nil {
@@ -247,7 +254,7 @@ func (s *search) pass(ctx context.Context, limit int) (found, more bool, err err
 		l.want = [][]byte{b.Want}
 		l.limit = limit + len(s.fixed)
 		l.searched = true
-		l.budget = max(minBudget, 64*seen.records)
+		l.budget = s.budget[l.alg]
 		l.kinds = kinds
 		l.fixed = s.fixed
 		l.modes = l.alg != AlgSHA1
@@ -274,6 +281,7 @@ func (s *search) pass(ctx context.Context, limit int) (found, more bool, err err
 			continue
 		}
 		open = append(open, b)
+		s.budget[l.alg] = l.budget
 		possible := 0
 		if l.modes {
 			possible += len(seen.boots) - 1
@@ -281,7 +289,7 @@ func (s *search) pass(ctx context.Context, limit int) (found, more bool, err err
 		if l.list {
 			possible += len(seen.boots) - 1 + len(seen.bad) + seen.violations
 		}
-		if seen.records < extraRecords && l.list {
+		if l.list && seen.records < extraRecords {
 			possible = max(possible, 1)
 		}
 		more = more || !l.spent && limit < possible
@@ -292,7 +300,7 @@ func (s *search) pass(ctx context.Context, limit int) (found, more bool, err err
 
 // extraRecords is the length of the lists in which a record that was never
 // extended is looked for: as many paths as records.
-const extraRecords = 4000
+const extraRecords = 2000
 
 // accept takes a path over into the result.
 func (s *search) accept(b *BankResult, p *path) {

@@ -370,7 +370,9 @@ func TestVerifyFindings(t *testing.T) {
 				}
 			}
 			for _, b := range res.Banks {
-				explained := slices.ContainsFunc(test.want, func(f Finding) bool { return !test.match && f.Kind != FindingUnexplained && slices.Contains(f.Banks, b.Alg) })
+				explained := slices.ContainsFunc(test.want, func(f Finding) bool {
+					return !test.match && f.Kind != FindingUnexplained && slices.Contains(f.Banks, b.Alg)
+				})
 				if b.Explained != explained {
 					t.Errorf("%s: explained %v", AlgName(b.Alg), b.Explained)
 				}
