@@ -47,3 +47,11 @@ func (big byteOrder) appendUint64(b []byte, v uint64) []byte {
 	}
 	return binary.LittleEndian.AppendUint64(b, v)
 }
+
+func (big byteOrder) putUint32(b []byte, v uint32) {
+	if big {
+		binary.BigEndian.PutUint32(b, v)
+		return
+	}
+	binary.LittleEndian.PutUint32(b, v)
+}

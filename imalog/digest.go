@@ -70,8 +70,7 @@ type AlgError struct{ Alg uint16 }
 func (e *AlgError) Error() string {
 	name := AlgName(e.Alg)
 	if name == "" {
-		const hex = "0123456789abcdef"
-		name = "0x" + string([]byte{hex[e.Alg>>12], hex[e.Alg>>8&15], hex[e.Alg>>4&15], hex[e.Alg&15]})
+		name = "0x" + string(appendHex(nil, []byte{byte(e.Alg >> 8), byte(e.Alg)}))
 	}
 	return "hash algorithm " + name + " is not available: give its constructor in ReplayOptions.Hashes"
 }

@@ -124,7 +124,7 @@ func (f *Follower) Pause() error {
 	}
 	err := f.file.Close()
 	f.file = nil
-	f.list.pos, f.list.end = 0, 0
+	f.list.in.drop()
 	return err
 }
 

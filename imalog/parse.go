@@ -25,12 +25,11 @@ func newParser(opts *ReaderOptions) parser {
 }
 
 // parse reads the record at the start of b and returns its size. Where b ends
-// before the record does it returns the number of bytes that are known to be
-// needed, at least one more than b has, and false.
+// before the record does it reports false.
 func (p *parser) parse(b []byte, rec *Record) (size uint64, ok bool, err error) {
 	head := 4 + p.digest + 4
 	if len(b) < head {
-		return uint64(head), false, nil
+		return 0, false, nil
 	}
 	name := uint64(p.order.uint32(b[head-4:]))
 	if name == 0 || name > maxTemplate {
@@ -38,7 +37,7 @@ func (p *parser) parse(b []byte, rec *Record) (size uint64, ok bool, err error) 
 	}
 	pos := uint64(head) + name
 	if uint64(len(b)) < pos+4 {
-		return pos + 4, false, nil
+		return 0, false, nil
 	}
 	template := b[head:pos]
 	if string(template) != p.last {
@@ -49,7 +48,7 @@ func (p *parser) parse(b []byte, rec *Record) (size uint64, ok bool, err error) 
 		// No length; a SHA-1 digest without one, then the name.
 		size += 20 + 4
 		if uint64(len(b)) < size {
-			return size, false, nil
+			return 0, false, nil
 		}
 		size += uint64(p.order.uint32(b[size-4:]))
 	} else {
@@ -60,7 +59,7 @@ func (p *parser) parse(b []byte, rec *Record) (size uint64, ok bool, err error) 
 		return 0, false, ErrTooLarge
 	}
 	if uint64(len(b)) < size {
-		return size, false, nil
+		return 0, false, nil
 	}
 	rec.PCR = p.order.uint32(b)
 	rec.Digest = b[4 : head-4 : head-4]

@@ -26,24 +26,17 @@ const maxRecord = 64 << 20
 
 // A Reader reads a list in binary form as a stream, in constant memory.
 type Reader struct {
-	r      io.Reader
+	in     window
 	p      parser
-	buf    []byte
-	pos    int // first byte of the next record
-	end    int // bytes in buf
 	offset int64
 	count  int
 	rec    Record
 	err    error
 }
 
-// readSize is what a Reader asks for at a time: large enough to make system
-// calls rare, small enough to stay in the cache while it is hashed.
-const readSize = 64 << 10
-
 // NewReader returns a Reader of a list in binary form. It buffers.
 func NewReader(r io.Reader, opts *ReaderOptions) *Reader {
-	return &Reader{r: r, p: newParser(opts)}
+	return &Reader{in: window{r: r}, p: newParser(opts)}
 }
 
 // Next returns the next record. The record is valid until the next call of Next. At the
@@ -58,7 +51,7 @@ func (r *Reader) Next() (*Record, error) {
 	if err == nil {
 		return &r.rec, nil
 	}
-	if err == io.EOF && r.pos != r.end {
+	if err == io.EOF && len(r.in.unused()) > 0 {
 		err = io.ErrUnexpectedEOF
 	}
 	if err != io.EOF {
@@ -78,45 +71,20 @@ func (r *Reader) Count() int { return r.count }
 // wherever the input has ended, and another call may then find that it has not.
 func (r *Reader) next() error {
 	for {
-		n, ok, err := r.p.parse(r.buf[r.pos:r.end], &r.rec)
+		n, ok, err := r.p.parse(r.in.unused(), &r.rec)
 		if err != nil {
 			return err
 		}
 		if ok {
-			r.pos += int(n)
+			r.in.pos += int(n)
 			r.offset += int64(n)
 			r.count++
 			return nil
 		}
-		if err := r.fill(n); err != nil {
+		if err := r.in.fill(); err != nil {
 			return err
 		}
 	}
-}
-
-// fill reads at least one byte into the buffer of which a record needs n. The
-// buffer grows with what was read, never with what a length promises.
-func (r *Reader) fill(n uint64) error {
-	if r.pos > 0 {
-		r.end = copy(r.buf, r.buf[r.pos:r.end])
-		r.pos = 0
-	}
-	if r.end == len(r.buf) {
-		grown := make([]byte, max(readSize, 2*len(r.buf)))
-		copy(grown, r.buf[:r.end])
-		r.buf = grown
-	}
-	for range 100 {
-		n, err := r.r.Read(r.buf[r.end:])
-		r.end += n
-		if n > 0 {
-			return nil // an error comes again with the next read
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return io.ErrNoProgress
 }
 
 // Records iterates over a list in binary form that is in memory. The records

@@ -127,6 +127,17 @@ func knownTemplate(name string) bool {
 	return n <= maxFields
 }
 
+// appendTypes appends the types of a known template's fields.
+func appendTypes(types []fieldType, name string) []fieldType {
+	if t := named(name); t != nil {
+		return append(types, t.fields...)
+	}
+	for id := range strings.SplitSeq(name, "|") {
+		types = append(types, fieldType{id, kindOf(id)})
+	}
+	return types
+}
+
 // A Field is one field of a record's template data.
 type Field struct {
 	ID   string // identifier, such as "d-ng"

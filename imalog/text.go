@@ -68,11 +68,3 @@ func cString(b []byte) []byte {
 	}
 	return b
 }
-
-func appendHex(b, src []byte) []byte {
-	const digits = "0123456789abcdef"
-	for _, c := range src {
-		b = append(b, digits[c>>4], digits[c&15])
-	}
-	return b
-}
