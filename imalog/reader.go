@@ -2,7 +2,6 @@ package imalog
 
 import (
 	"encoding/binary"
-	"errors"
 	"io"
 	"iter"
 )
@@ -108,32 +107,6 @@ func Records(b []byte, opts *ReaderOptions) iter.Seq2[Record, error] {
 				return
 			}
 			rest = rest[n:]
-		}
-	}
-}
-
-// Stream iterates over a list in binary form that is read anew, in constant
-// memory, each time it is ranged over: size bytes of r at most, all there are if
-// size is negative. A record is valid until the next one is yielded. Use it to
-// Verify a file that is too large to be read into memory.
-func Stream(r io.ReaderAt, size int64, opts *ReaderOptions) iter.Seq2[Record, error] {
-	if size < 0 {
-		size = 1<<63 - 1
-	}
-	return func(yield func(Record, error) bool) {
-		list := NewReader(io.NewSectionReader(r, 0, size), opts)
-		for {
-			rec, err := list.Next()
-			if errors.Is(err, io.EOF) {
-				return
-			}
-			if err != nil {
-				yield(Record{}, err)
-				return
-			}
-			if !yield(*rec, nil) {
-				return
-			}
 		}
 	}
 }
