@@ -13,6 +13,7 @@ const (
 	rcBadTag tpm2.TPMRC = 0x01e // that of TPM 1.2, which has no tag but this
 
 	rcParameter1 = 0x040 + 0x100
+	rcParameter2 = 0x040 + 0x200
 	rcHandle1    = 0x100
 	rcSession1   = 0x800 + 0x100
 )
@@ -53,12 +54,12 @@ func (t *TPM) run(in *reader, tag tpm2.TPMST, size uint32, cc tpm2.TPMCC, length
 		return failure(tpm2.TPMRCInitialize)
 	case tpm2.TPMCCGetCapability:
 		if sessions {
-			return failure(tpm2.TPMRCAuthContext)
+			return failure(tpm2.TPMRCHandle + rcSession1)
 		}
 		return t.getCapability(in)
 	case tpm2.TPMCCPCRRead:
 		if sessions {
-			return failure(tpm2.TPMRCAuthContext)
+			return failure(tpm2.TPMRCHandle + rcSession1)
 		}
 		return t.pcrRead(in)
 	case tpm2.TPMCCPCRExtend:
@@ -69,19 +70,26 @@ func (t *TPM) run(in *reader, tag tpm2.TPMST, size uint32, cc tpm2.TPMCC, length
 
 // getCapability answers TPM_CAP_PCRS (part 3, 30.2).
 func (t *TPM) getCapability(in *reader) []byte {
-	capability, _, count := tpm2.TPMCap(in.u32()), in.u32(), in.u32()
+	var parameters [3]uint32
+	for i := range parameters {
+		if parameters[i] = in.u32(); in.short {
+			return failure(tpm2.TPMRCInsufficient + rcParameter1 + 0x100*tpm2.TPMRC(i))
+		}
+	}
+	capability, property, count := tpm2.TPMCap(parameters[0]), parameters[1], parameters[2]
 	switch {
-	case in.short:
-		return failure(tpm2.TPMRCInsufficient + rcParameter1)
 	case len(in.b) != 0:
 		return failure(tpm2.TPMRCSize)
 	case capability != tpm2.TPMCapPCRs:
 		return failure(tpm2.TPMRCValue + rcParameter1)
+	case property != 0:
+		return failure(tpm2.TPMRCValue + rcParameter2)
 	}
+	// The reference gives all banks, whatever the count, but for a count of 0.
 	banks := append(t.opts.Banks[:len(t.opts.Banks):len(t.opts.Banks)], t.opts.Unallocated...)
 	more := byte(0)
-	if uint64(count) < uint64(len(banks)) {
-		banks, more = banks[:count], 1
+	if count == 0 {
+		banks, more = nil, 1
 	}
 	out := []byte{more}
 	out = binary.BigEndian.AppendUint32(out, uint32(capability))
@@ -183,13 +191,19 @@ func (t *TPM) pcrExtend(in *reader, sessions bool) []byte {
 		return failure(tpm2.TPMRCAuthMissing)
 	}
 	size := in.u32()
+	switch {
+	case in.short:
+		return failure(tpm2.TPMRCInsufficient)
+	case uint64(size) > uint64(len(in.b)):
+		return failure(tpm2.TPMRCSize)
+	}
 	auth := &reader{b: in.take(int(size))}
 	session := auth.u32()
 	auth.take(int(auth.u16()))
 	attributes := auth.u8()
 	password := auth.take(int(auth.u16()))
 	switch {
-	case in.short || auth.short || len(auth.b) != 0:
+	case auth.short || len(auth.b) != 0:
 		return failure(tpm2.TPMRCAuthSize)
 	case session != uint32(tpm2.TPMRSPW):
 		return failure(tpm2.TPMRCValue + rcSession1)
