@@ -237,18 +237,27 @@ func (g *Guest) NextCmdline(extra ...string) string {
 // Initramfs makes one like the one that this guest came from: the same init, and
 // what lies in /boot and /data.
 func (g *Guest) Initramfs() []byte {
-	var b bytes.Buffer
-	w := newCPIOWriter(&b)
-	guestRoot(w, g.ReadFile("/init"))
-	w.file(storyFile, 0o644, g.ReadFile("/"+storyFile))
+	init := g.ReadFile("/init")
+	paths, size := []string{"/" + storyFile}, len(init)
 	for _, dir := range []string{"/boot", "/data"} {
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-			if err == nil && d.Type().IsRegular() {
-				w.file(path[1:], 0o644, g.ReadFile(path))
+			if err != nil || !d.Type().IsRegular() {
+				return err
 			}
-			return err
+			fi, err := d.Info()
+			if err != nil {
+				return err
+			}
+			paths, size = append(paths, path), size+int(fi.Size())
+			return nil
 		})
 		g.Check(err, "walk "+dir)
+	}
+	b := bytes.NewBuffer(make([]byte, 0, size+1<<16)) // a guest's memory is small
+	w := newCPIOWriter(b)
+	guestRoot(w, init)
+	for _, path := range paths {
+		w.file(path[1:], 0o644, g.ReadFile(path))
 	}
 	g.Check(w.Close(), "make initramfs")
 	return b.Bytes()

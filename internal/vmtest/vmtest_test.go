@@ -32,5 +32,3 @@ func TestKernelsMeasure(t *testing.T) {
 		})
 	}
 }
-
-func TestMain(m *testing.M) { Main(m, measure, ending, tools) }
