@@ -7,21 +7,25 @@ import (
 	"io/fs"
 	"strconv"
 	"syscall"
+	"time"
 )
 
-// ErrShrunk means that a live list has lost records that had been read: Linux
-// 7.2 and later let root delete the oldest ones.
-var ErrShrunk = errors.New("imalog: the live list has lost its oldest records: read it from the beginning")
+// ErrShrunk means that a live list has lost records that nobody can say were all
+// read: Linux 7.2 and later let root delete the oldest ones.
+var ErrShrunk = errors.New("imalog: records were deleted from the live list, and what had been read last is no longer there: read it from the beginning")
 
 // ErrBusy means that another process has a live list open for writing.
-var ErrBusy = errors.New("imalog: the live list is busy: another process is deleting or staging records")
+var ErrBusy = errors.New("imalog: another process is deleting or staging records: try again")
 
-// Where securityfs has the lists, oldest name last.
-var liveDirs = [...]string{"sys/kernel/security/ima", "sys/kernel/security/integrity/ima"}
+// Where securityfs has the lists; the second is their name of old.
+var liveDirs = [...]string{"sys/kernel/security/ima/", "sys/kernel/security/integrity/ima/"}
 
-const liveName = "binary_runtime_measurements"
+const (
+	liveName  = "binary_runtime_measurements"
+	countName = "runtime_measurements_count"
+)
 
-// FollowOptions say which list is followed. The zero value is
+// FollowOptions say which list is followed, and how. The zero value is
 // binary_runtime_measurements.
 type FollowOptions struct {
 	// Alg selects the file with digests of an algorithm, binary_runtime_measurements_<alg>
@@ -29,58 +33,74 @@ type FollowOptions struct {
 	Alg uint16
 	// Reader says how the list is read; DigestSize follows from Alg if it is zero.
 	Reader ReaderOptions
+	// Busy is how long Next waits for another process that deletes or stages
+	// records. Zero is one second; less than zero, not at all.
+	Busy time.Duration
 }
 
-// A Follower reads a live list: all of it once, and then only what is new.
+// A Follower reads a live list: all of it once, and then only what is new. It is
+// for one goroutine at a time.
 //
-// While its file is open, Linux 7.2 and later refuse to delete records; Pause
-// closes it without losing the place.
+// A new record costs a read of the tail; where there is none, a look at
+// runtime_measurements_count. While its file is open, Linux 7.2 and later refuse
+// to delete records; Pause closes it without losing the place.
 type Follower struct {
-	fsys   fs.FS
-	opts   ReaderOptions
-	suffix string
+	fsys fs.FS
+	opts FollowOptions
 
-	dir     string
-	file    fs.File
-	staged  bool // file is the staged list
-	list    *Reader
-	skipped int64 // bytes of the list before the file
-	last    []byte
+	dir    string
+	file   fs.File
+	staged bool // file is the staged list
+	list   *Reader
+	trail  trail
+	ended  bool // there was nothing new
+	idle   int  // what the kernel's count was then; -1: not known
 }
 
 // Live returns a Follower of the running kernel's list. The root of fsys is that
 // of the file system: os.DirFS("/"). Records that are staged for deletion (Linux
 // 7.2 and later) come first.
 func Live(fsys fs.FS, opts *FollowOptions) *Follower {
-	f := &Follower{fsys: fsys}
+	f := &Follower{fsys: fsys, idle: -1}
 	if opts != nil {
-		f.opts = opts.Reader
-		if opts.Alg != 0 {
-			f.suffix = "_" + AlgName(opts.Alg)
-			if f.opts.DigestSize == 0 {
-				f.opts.DigestSize = AlgSize(opts.Alg)
-			}
-		}
+		f.opts = *opts
 	}
-	f.list = NewReader(follow{f}, &f.opts)
+	if f.opts.Reader.DigestSize == 0 {
+		f.opts.Reader.DigestSize = AlgSize(f.opts.Alg)
+	}
+	if f.opts.Busy == 0 {
+		f.opts.Busy = time.Second
+	}
+	f.list = NewReader(source{f}, &f.opts.Reader)
 	return f
 }
 
-// follow reads from whichever file the Follower is at.
-type follow struct{ f *Follower }
+// A source reads the bytes of the list, those of the staged file first.
+type source struct{ *Follower }
 
-func (r follow) Read(p []byte) (int, error) {
-	n, err := r.f.file.Read(p)
-	return n, err
+func (f source) Read(p []byte) (int, error) {
+	for {
+		n, err := f.file.Read(p)
+		if n > 0 || err != io.EOF || !f.staged {
+			return n, err
+		}
+		if err := f.current(); err != nil {
+			return 0, err
+		}
+	}
 }
 
 // Next returns the next record, valid until the next call. The error is io.EOF
-// when there is nothing new at the moment: call again later, LiveCount tells
-// when. It unwraps to ErrShrunk when records that had been read are gone, to
-// ErrBusy when the file could not be opened for another process, and to
-// fs.ErrNotExist when there is no list.
+// when there is nothing new at the moment: call again later. A record that is
+// half there is nothing new.
+//
+// Records that were deleted after they were read are not missed. If it cannot be
+// seen that all had been read, the error is ErrShrunk, once, and the next call
+// begins with the oldest record that is there. Other errors unwrap to ErrBusy when another
+// process kept the list for longer than FollowOptions.Busy, to fs.ErrNotExist
+// when there is no list, or to what Reader.Next returns; the latter stay.
 func (f *Follower) Next() (*Record, error) {
-	if f.list.err != nil && f.list.err != io.EOF {
+	if f.list.err != nil {
 		return nil, f.list.err
 	}
 	if f.file == nil {
@@ -88,26 +108,30 @@ func (f *Follower) Next() (*Record, error) {
 			return nil, err
 		}
 	}
-	for {
-		err := f.list.next()
-		if err == nil {
-			f.last, err = f.list.rec.AppendBinary(f.last[:0])
-			if err != nil {
-				return nil, err
-			}
-			return &f.list.rec, nil
-		}
-		if err != io.EOF {
-			f.list.err = &RecordError{f.list.offset, f.list.count, err}
-			return nil, f.list.err
-		}
-		if !f.staged {
+	if f.ended && len(f.list.in.unused()) == 0 {
+		count, err := readCount(f.fsys, f.dir)
+		if err == nil && count == f.idle {
 			return nil, io.EOF
 		}
-		if err := f.current(); err != nil {
-			return nil, err
+		if f.idle = count; err != nil {
+			f.idle = -1
 		}
 	}
+	err := f.list.next()
+	if err == io.EOF {
+		f.ended = true
+		return nil, io.EOF
+	}
+	f.ended, f.idle = false, -1
+	switch {
+	case err == nil:
+		f.trail.add(&f.list.rec)
+		return &f.list.rec, nil
+	case f.file == nil: // the current list could not be opened behind the staged one
+		return nil, err
+	}
+	f.list.err = &RecordError{f.list.offset, f.list.count, err}
+	return nil, f.list.err
 }
 
 // Count returns the number of records read so far, staged ones included.
@@ -117,13 +141,14 @@ func (f *Follower) Count() int { return f.list.count }
 func (f *Follower) Offset() int64 { return f.list.offset }
 
 // Pause closes the file and keeps the place: the next call of Next opens it
-// again. Linux 7.2 and later do not let records be deleted while it is open.
+// again.
 func (f *Follower) Pause() error {
 	if f.file == nil {
 		return nil
 	}
 	err := f.file.Close()
 	f.file = nil
+	f.ended, f.idle = false, -1
 	f.list.in.drop()
 	return err
 }
@@ -139,75 +164,81 @@ func (f *Follower) Close() error {
 
 // open opens the list and finds the place in it.
 func (f *Follower) open() error {
-	if err := f.begin(); err != nil {
-		return err
-	}
-	if f.list.count == 0 {
-		return nil
-	}
-	offset := f.list.offset - int64(len(f.last))
-	err := f.skip(offset)
-	if err == nil {
-		again := make([]byte, len(f.last))
-		if _, err = io.ReadFull(follow{f}, again); err == nil && bytes.Equal(again, f.last) {
-			return nil
-		}
-	}
-	f.file.Close()
-	f.file = nil
-	if err == nil || err == io.EOF || err == io.ErrUnexpectedEOF {
+	found, err := f.resume()
+	if err == nil && !found {
 		err = ErrShrunk
+		f.list.count, f.list.offset, f.trail = 0, 0, trail{}
+	}
+	if err != nil {
+		f.Pause()
 	}
 	return err
 }
 
-// begin opens the first file of the list: the staged one if there is one.
-func (f *Follower) begin() error {
-	var missing error
-	for _, dir := range liveDirs {
-		f.dir = dir
-		for _, staged := range []bool{true, false} {
-			err := f.openFile(staged)
-			if err == nil {
-				return nil
-			}
-			if !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-			if missing == nil && !staged {
-				missing = err
-			}
-		}
+// resume goes to where the Follower was.
+func (f *Follower) resume() (found bool, err error) {
+	if err := f.begin(); err != nil || f.trail.n == 0 {
+		return err == nil, err
 	}
-	return missing
+	// Nothing was deleted if the last records are where they were.
+	err = f.skip(f.list.offset - f.trail.bytes())
+	if err == nil {
+		found, err = f.retrace()
+	}
+	if found || err != nil && err != io.EOF { // shorter than it was
+		return found, err
+	}
+	place, found, err := f.search()
+	if err != nil || !found {
+		return false, err
+	}
+	if err := f.begin(); err != nil {
+		return false, err
+	}
+	f.list.in.drop()
+	return true, f.skip(place)
 }
 
-func (f *Follower) openFile(staged bool) error {
-	name := f.dir + "/" + liveName + f.suffix
-	if staged {
-		if f.suffix == "" {
-			name += "_sha1"
+// retrace reads the records of the trail again and reports whether they are the
+// same. It reads no more than them.
+func (f *Follower) retrace() (bool, error) {
+	list := NewReader(io.LimitReader(source{f}, f.trail.bytes()), &f.opts.Reader)
+	var again trail
+	for range min(f.trail.n, trailLength) {
+		rec, err := list.Next()
+		switch {
+		case err == nil:
+			again.add(rec)
+		case err == io.EOF, errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, ErrFormat), errors.Is(err, ErrTooLarge):
+			return false, nil
+		default:
+			return false, err
 		}
-		name += "_staged"
 	}
-	file, err := f.fsys.Open(name)
-	if errors.Is(err, syscall.EBUSY) {
-		return &fs.PathError{Op: "open", Path: name, Err: ErrBusy}
-	}
-	if err != nil {
-		return err
-	}
-	f.file, f.staged = file, staged
-	return nil
+	return again.endsLike(&f.trail), nil
 }
 
-// current goes on from the staged list to the current one.
-func (f *Follower) current() error {
-	if err := f.file.Close(); err != nil {
-		return err
+// search looks for what was read last in a list that has changed. Among records
+// that are all the same it is the first place: none is missed.
+func (f *Follower) search() (place int64, found bool, err error) {
+	if err := f.begin(); err != nil {
+		return 0, false, err
 	}
-	f.file = nil
-	return f.openFile(false)
+	list := NewReader(source{f}, &f.opts.Reader)
+	var seen trail
+	for {
+		rec, err := list.Next()
+		if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
+			return place, found, nil
+		}
+		if err != nil {
+			return 0, false, err
+		}
+		seen.add(rec)
+		if !found && seen.endsLike(&f.trail) {
+			place, found = list.Offset(), true
+		}
+	}
 }
 
 // skip reads over so many bytes of the list.
@@ -216,45 +247,154 @@ func (f *Follower) skip(n int64) error {
 		_, err := s.Seek(n, io.SeekStart)
 		return err
 	}
-	buf := make([]byte, readSize)
-	for n > 0 {
-		m, err := f.file.Read(buf[:min(n, int64(len(buf)))])
-		n -= int64(m)
-		if n == 0 {
-			break
+	_, err := io.CopyN(io.Discard, source{f}, n)
+	return err
+}
+
+// begin opens the first file of the list: the staged one if there is one.
+func (f *Follower) begin() error {
+	if err := f.Pause(); err != nil {
+		return err
+	}
+	var missing error
+	for _, f.dir = range liveDirs {
+		err := f.openFile(true)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = f.openFile(false)
 		}
-		if err == io.EOF && f.staged {
-			err = f.current()
-		}
-		if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
+		if missing == nil {
+			missing = err
+		}
 	}
-	return nil
+	return missing
 }
+
+// current goes on from the staged list to the current one. It opens the one
+// before it closes the other, so that nothing can be staged between. If it fails
+// the place is kept and the file closed.
+func (f *Follower) current() error {
+	staged := f.file
+	err := f.openFile(false)
+	if closed := staged.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		f.Pause()
+	}
+	return err
+}
+
+func (f *Follower) openFile(staged bool) error {
+	alg := AlgName(f.opts.Alg)
+	if !staged {
+		name := liveName
+		if alg != "" {
+			name += "_" + alg
+		}
+		return f.tryFile(name, false)
+	}
+	if alg != "" {
+		return f.tryFile(liveName+"_"+alg+"_staged", true)
+	}
+	err := f.tryFile(liveName+"_sha1_staged", true)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = f.tryFile(liveName+"_staged", true)
+	}
+	return err
+}
+
+func (f *Follower) tryFile(name string, staged bool) error {
+	for waited := time.Duration(0); ; waited += busyPoll {
+		file, err := f.fsys.Open(f.dir + name)
+		if err == nil {
+			f.file, f.staged = file, staged
+			return nil
+		}
+		if !errors.Is(err, syscall.EBUSY) {
+			return err
+		}
+		if waited >= f.opts.Busy {
+			return &fs.PathError{Op: "open", Path: f.dir + name, Err: ErrBusy}
+		}
+		time.Sleep(busyPoll)
+	}
+}
+
+// busyPoll is how often a list is tried that is busy: nothing tells when it no
+// longer is.
+const busyPoll = 10 * time.Millisecond
 
 // LiveCount returns the number of records that the running kernel's list has
 // (runtime_measurements_count), which is the cheap way to see that it has grown.
 // Staged records are not in it. The root of fsys is that of the file system.
 func LiveCount(fsys fs.FS) (int, error) {
-	var missing error
-	for _, dir := range liveDirs {
-		name := dir + "/runtime_measurements_count"
-		b, err := fs.ReadFile(fsys, name)
-		if errors.Is(err, fs.ErrNotExist) {
-			if missing == nil {
-				missing = err
-			}
-			continue
+	n, err := readCount(fsys, liveDirs[0])
+	if errors.Is(err, fs.ErrNotExist) {
+		if n, old := readCount(fsys, liveDirs[1]); old == nil {
+			return n, nil
 		}
-		if err != nil {
-			return 0, err
-		}
-		n, err := strconv.Atoi(string(bytes.TrimSpace(b)))
-		if err != nil {
-			return 0, &fs.PathError{Op: "read", Path: name, Err: err}
-		}
-		return n, nil
 	}
-	return 0, missing
+	return n, err
+}
+
+func readCount(fsys fs.FS, dir string) (int, error) {
+	b, err := fs.ReadFile(fsys, dir+countName)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.Atoi(string(bytes.TrimSpace(b)))
+	if err != nil {
+		return 0, &fs.PathError{Op: "read", Path: dir + countName, Err: err}
+	}
+	return n, nil
+}
+
+// A trail is what a reader remembers of the records it has read last.
+type trail struct {
+	n      int                // records so far
+	prints [trailLength]print // of record i at i%trailLength
+	buf    []byte
+}
+
+// A print is a record's size and its FNV-1a hash.
+type print struct {
+	size int
+	sum  uint64
+}
+
+// trailLength is the number of records by which a place is found again: one
+// record can be in a list many times, such as a violation.
+const trailLength = 32
+
+func (t *trail) add(rec *Record) {
+	t.buf, _ = rec.AppendBinary(t.buf[:0]) // it was read, so it can be written
+	p := print{len(t.buf), 14695981039346656037}
+	for _, c := range t.buf {
+		p.sum = (p.sum ^ uint64(c)) * 1099511628211
+	}
+	t.prints[t.n%trailLength] = p
+	t.n++
+}
+
+// bytes returns the size of the records that are remembered.
+func (t *trail) bytes() (n int64) {
+	for _, p := range t.prints {
+		n += int64(p.size)
+	}
+	return n
+}
+
+// endsLike reports whether both end with the same records, as far as each goes
+// back.
+func (t *trail) endsLike(u *trail) bool {
+	n := min(t.n, u.n, trailLength)
+	for i := 1; i <= n; i++ {
+		if t.prints[(t.n-i)%trailLength] != u.prints[(u.n-i)%trailLength] {
+			return false
+		}
+	}
+	return n > 0
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -14,14 +15,14 @@ import (
 // as the kernel's do: an open file reads what is there now, in pieces of less
 // than a page, has no size, and cannot be sought from its end.
 type securityfs struct {
-	files map[string][]byte
-	open  int
-	busy  int // so many opens fail with EBUSY
-	reads int
-	step  int // bytes of a read, 4095 if zero
+	files     map[string][]byte
+	open      int
+	busy      int // so many opens fail with EBUSY
+	listReads int
+	step      int // bytes of a read, 4095 if zero
 }
 
-const liveDir = "sys/kernel/security/ima/"
+var liveDir = liveDirs[0]
 
 func newSecurityfs(list []Record) *securityfs {
 	s := &securityfs{files: map[string][]byte{}}
@@ -32,7 +33,7 @@ func newSecurityfs(list []Record) *securityfs {
 // set makes the current list.
 func (s *securityfs) set(list []Record) {
 	s.put(liveName, list)
-	s.files[liveDir+"runtime_measurements_count"] = []byte(strconv.Itoa(len(list)) + "\n")
+	s.files[liveDir+countName] = []byte(strconv.Itoa(len(list)) + "\n")
 }
 
 func (s *securityfs) put(name string, list []Record) {
@@ -62,7 +63,9 @@ type secFile struct {
 }
 
 func (f *secFile) Read(p []byte) (int, error) {
-	f.s.reads++
+	if strings.Contains(f.name, liveName) {
+		f.s.listReads++
+	}
 	step := f.s.step
 	if step == 0 {
 		step = 4095
@@ -125,11 +128,11 @@ func TestFollowReadsOnlyWhatIsNew(t *testing.T) {
 	wantNew(t, f, list[:20])
 	s.set(list[:21])
 	wantNew(t, f, list[20:21])
-	before := s.reads
+	before := s.listReads
 	s.set(list[:40])
 	wantNew(t, f, list[21:40])
-	if s.reads-before > 4 {
-		t.Errorf("%d reads for 19 new records", s.reads-before)
+	if s.listReads-before > 4 {
+		t.Errorf("%d reads for 19 new records", s.listReads-before)
 	}
 	if f.Count() != 40 {
 		t.Errorf("count %d", f.Count())
@@ -152,6 +155,7 @@ func TestFollowHalfRecord(t *testing.T) {
 	got := 0
 	for n := range len(whole) + 1 {
 		s.files[liveDir+liveName] = whole[:n]
+		s.files[liveDir+countName] = []byte(strconv.Itoa(n)) // it moves whenever the list does
 		for {
 			_, err := f.Next()
 			if err == io.EOF {
@@ -178,15 +182,85 @@ func TestFollowStagedFirst(t *testing.T) {
 	wantNew(t, f, nil)
 }
 
+// Records that had been read were deleted or staged: what follows is new.
+func TestFollowDeleted(t *testing.T) {
+	list := odd(t)
+	for name, change := range map[string]func(s *securityfs){
+		"some deleted":              func(s *securityfs) { s.set(list[10:]) },
+		"all but the last":          func(s *securityfs) { s.set(list[29:]) },
+		"all staged":                func(s *securityfs) { s.put(liveName+"_sha1_staged", list[:30]); s.set(list[30:]) },
+		"newer ones staged":         func(s *securityfs) { s.put(liveName+"_sha1_staged", list[:33]); s.set(list[33:]) },
+		"deleted and staged":        func(s *securityfs) { s.put(liveName+"_staged", list[20:31]); s.set(list[31:]) },
+		"staged and deleted, short": func(s *securityfs) { s.put(liveName+"_sha1_staged", list[28:29]); s.set(list[29:]) },
+		"nothing":                   func(s *securityfs) { s.set(list) },
+		"nothing, empty file":       func(s *securityfs) { s.put(liveName+"_sha1_staged", nil); s.set(list) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSecurityfs(list[:30])
+			f := Live(s, nil)
+			wantNew(t, f, list[:30])
+			if err := f.Pause(); err != nil {
+				t.Fatal(err)
+			}
+			change(s)
+			wantNew(t, f, list[30:])
+			if f.Count() != len(list) || f.Close() != nil || s.open != 0 {
+				t.Errorf("%d of %d records, %d files open", f.Count(), len(list), s.open)
+			}
+		})
+	}
+}
+
+// A record that is in the list several times does not mislead.
+func TestFollowDeletedAmongTheSame(t *testing.T) {
+	m := newMachine(t)
+	m.boot("")
+	for range 6 {
+		m.violation("/v")
+	}
+	m.run(3)
+	for range 4 {
+		m.violation("/v")
+	}
+	list := m.list
+	for read := 1; read < len(list); read++ {
+		for deleted := 1; deleted < read; deleted++ {
+			s := newSecurityfs(list[:read])
+			f := Live(s, nil)
+			wantNew(t, f, list[:read])
+			f.Pause()
+			s.set(list[deleted:])
+			rest := 0
+			for {
+				if _, err := f.Next(); err == io.EOF {
+					break
+				} else if err != nil {
+					t.Fatal(err)
+				}
+				rest++
+			}
+			if want := len(list) - read; rest != want && list[read-1].Name() != "/v" {
+				t.Errorf("%d read, %d deleted: %d follow, want %d", read, deleted, rest, want)
+			} else if rest < want {
+				t.Errorf("%d read, %d deleted: %d follow of %d", read, deleted, rest, want)
+			}
+		}
+	}
+}
+
 func TestFollowShrunk(t *testing.T) {
 	list := odd(t)
-	s := newSecurityfs(list)
+	s := newSecurityfs(list[:30])
 	f := Live(s, nil)
-	wantNew(t, f, list)
+	wantNew(t, f, list[:30])
 	f.Pause()
-	s.set(list[30:])
+	s.set(list[35:]) // 30 to 34 came and went
 	if _, err := f.Next(); !errors.Is(err, ErrShrunk) {
 		t.Fatalf("%v, want ErrShrunk", err)
+	}
+	wantNew(t, f, list[35:])
+	if f.Count() != len(list)-35 {
+		t.Errorf("count %d", f.Count())
 	}
 }
 
@@ -194,11 +268,67 @@ func TestFollowBusy(t *testing.T) {
 	list := odd(t)
 	s := newSecurityfs(list)
 	s.busy = 1
-	f := Live(s, nil)
+	f := Live(s, &FollowOptions{Busy: -1})
 	if _, err := f.Next(); !errors.Is(err, ErrBusy) {
 		t.Fatalf("%v, want ErrBusy", err)
 	}
 	wantNew(t, f, list)
+	f.Pause()
+	s.busy = 3
+	f.opts.Busy = time.Minute
+	wantNew(t, f, nil)
+
+	// The current file is busy when the staged one has been read.
+	s = newSecurityfs(list[30:])
+	s.put(liveName+"_sha1_staged", list[:30])
+	f = Live(s, &FollowOptions{Busy: -1})
+	for range 30 {
+		s.busy = 0
+		if _, err := f.Next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.busy = 1
+	if _, err := f.Next(); !errors.Is(err, ErrBusy) {
+		t.Fatalf("%v, want ErrBusy", err)
+	}
+	wantNew(t, f, list[30:])
+}
+
+// Where there is nothing new, the list itself is left alone.
+func TestFollowIdle(t *testing.T) {
+	list := odd(t)
+	s := newSecurityfs(list[:20])
+	f := Live(s, nil)
+	wantNew(t, f, list[:20])
+	wantNew(t, f, nil)
+	before := s.listReads
+	for range 100 {
+		wantNew(t, f, nil)
+	}
+	if s.listReads != before {
+		t.Errorf("%d reads of a list that has nothing new", s.listReads-before)
+	}
+	s.set(list)
+	wantNew(t, f, list[20:])
+
+	// Without a count it is read.
+	delete(s.files, liveDir+countName)
+	more := append(list, list[5])
+	s.put(liveName, more)
+	wantNew(t, f, more[len(list):])
+}
+
+func TestFollowAlg(t *testing.T) {
+	c := captured{"testdata/imakexec/staged/staged"}
+	b, opts := c.binary(t, "sha256")
+	list := records(t, b, opts)
+	s := newSecurityfs(nil)
+	s.files = map[string][]byte{
+		liveDirs[1] + liveName + "_sha256":        c.read(t, liveName+"_sha256"),
+		liveDirs[1] + liveName + "_sha256_staged": c.read(t, liveName+"_sha256_staged"),
+	}
+	wantNew(t, Live(s, &FollowOptions{Alg: AlgSHA256}), list)
 }
 
 func TestFollowWithoutIMA(t *testing.T) {
