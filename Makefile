@@ -1,7 +1,7 @@
 # Needs Go and, for what is not there yet, Debian or Ubuntu with root or sudo.
 
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.6.1
-NESTED = $(patsubst %/go.mod,%,$(wildcard examples/*/go.mod))
+NESTED = $(shell find . -mindepth 2 -name go.mod -exec dirname {} \;)
 TESTFLAGS =
 
 .PHONY: demo test lint fuzz soak vm install simulator
@@ -13,14 +13,15 @@ demo: simulator
 # Everything, with the virtual machines; nothing may be skipped.
 test: export IMAKEXEC_TEST = all
 test: install lint fuzz
-	set -e; for m in $(NESTED); do (cd $$m && go vet ./... && go test $(TESTFLAGS) ./...); done
+	set -e; export GOWORK=off; for m in $(NESTED); do (cd $$m && go test $(TESTFLAGS) ./...); done
 	go test -race -timeout 30m $(TESTFLAGS) ./...
 
-lint:
+lint: simulator
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt -w $$unformatted"; exit 1; }
 	set -e; for os in linux darwin windows; do for arch in amd64 arm64; do \
 		GOOS=$$os GOARCH=$$arch CGO_ENABLED=0 go vet ./...; done; done
 	$(STATICCHECK) ./...
+	set -e; export GOWORK=off; for m in $(NESTED); do (cd $$m && go vet ./... && $(STATICCHECK) ./...); done
 
 # FUZZTIME=10m make fuzz: for a long run.
 FUZZTIME = 3s

@@ -15,10 +15,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"text/tabwriter"
 
@@ -93,7 +93,15 @@ func plain(g *vmtest.Guest, next *linuximage.Linux) {
 // soft is the same with imakexec.
 func soft(g *vmtest.Guest, next *linuximage.Linux) {
 	ctx := context.Background()
-	h, err := handover.Load(ctx, next, &handover.Options{TPM: g.TPM()})
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{} // a guest's clock says nothing
+			}
+			return a
+		},
+	}))
+	h, err := handover.Load(ctx, next, &handover.Options{TPM: g.TPM(), Logger: log})
 	g.Check(err, "load")
 	late(g)
 	g.Check(h.Execute(ctx), "execute")
@@ -125,7 +133,8 @@ func run(ctx context.Context, out io.Writer) error {
 	for _, name := range []string{"plain kexec", "imakexec"} {
 		fmt.Fprintf(out, "\n%s\n", name)
 		console := &indent{w: out}
-		c := vmtest.Config{Scenario: name, Kernels: kernels, Init: init, Console: console}
+		// The last loglevel wins: 6 shows the kernels' notices and warnings.
+		c := vmtest.Config{Scenario: name, Kernels: kernels, Init: init, Console: console, Cmdline: "loglevel=6"}
 		if *verbose {
 			c.Cmdline = "loglevel=7"
 		}
@@ -218,11 +227,8 @@ func compare(out io.Writer, verdicts []*verdict) {
 
 // build makes a static binary of this program, which becomes the guests' init.
 func build(ctx context.Context, path string) error {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return fmt.Errorf("built without build information")
-	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags", "-s -w", "-o", path, info.Path)
+	const self = "github.com/imakexec/imakexec/examples/vm"
+	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags", "-s -w", "-o", path, self)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH=amd64")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the guests' init, from inside the module: %w\n%s", err, out)
