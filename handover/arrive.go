@@ -68,7 +68,7 @@ func Arrive(ctx context.Context, opts *ReadOptions) (*Report, error) {
 		return nil, &OpError{Op: "arrive", Step: step, Err: err}
 	}
 	audit, err := events.Audit(ctx, list.Records(), &events.AuditOptions{
-		Want: list.Values, Replay: &imalog.ReplayOptions{PCR: o.PCR},
+		Want: list.Values, Replay: &imalog.ReplayOptions{PCR: o.PCR, Hashes: o.Hashes},
 	})
 	if err != nil {
 		return nil, &OpError{Op: "arrive", Step: "audit", Err: err}

@@ -60,7 +60,7 @@ func BenchmarkExecute(b *testing.B) {
 			for b.Loop() {
 				b.StopTimer()
 				measure(fresh)
-				h.sealed, h.state.LoadMeasured = false, false
+				h.sealed, h.executed, h.state.LoadMeasured = false, false, false
 				before := len(h.ledger.body)
 				b.StartTimer()
 				start := time.Now()

@@ -3,6 +3,8 @@ package handover
 import (
 	"errors"
 	"fmt"
+
+	"github.com/imakexec/imakexec/kexecseg"
 )
 
 var (
@@ -24,6 +26,9 @@ var (
 	// ErrNothingLoaded says that Resume found no handover of this boot.
 	ErrNothingLoaded = errors.New("no handover was loaded in this boot")
 
+	// ErrBusy says that another process, or another Handover of this one, seals.
+	ErrBusy = errors.New("another handover is being sealed")
+
 	// ErrClosed says that the handover was closed, unloaded or replaced by a
 	// later Load.
 	ErrClosed = errors.New("the handover is closed")
@@ -35,9 +40,9 @@ type OpError struct {
 	Op   string // "load", "resume", "seal", "execute", "unload", "read list", "arrive"
 	Step string // the part of it that failed, such as "plan" or "measure kexec_execute"
 
-	// Loaded says that a kexec image is loaded all the same, and that a reboot
-	// into it would hand over an old list or none: Unload, then reboot through the
-	// firmware, keeps the machine attestable.
+	// Loaded says that a kexec image is loaded all the same, this one or an earlier
+	// one, and that its list may lack records: Unload and a reboot through the
+	// firmware keep the machine attestable, a kexec may not.
 	Loaded bool
 
 	Err error
@@ -46,9 +51,16 @@ type OpError struct {
 func (e *OpError) Error() string {
 	s := fmt.Sprintf("handover: %s: %s: %v", e.Op, e.Step, e.Err)
 	if e.Loaded {
-		s += " (an image without the whole list is still loaded: unload it before any reboot)"
+		s += " (an image whose list may lack records is loaded: unload it, or seal again, before any reboot)"
 	}
 	return s
+}
+
+// fail makes the error of an operation on a machine, with Loaded as the kernel has
+// it; when the kernel does not say, the careful answer is yes.
+func fail(sys System, op, step string, err error) *OpError {
+	loaded, lerr := kexecseg.Loaded(sys.FS())
+	return &OpError{Op: op, Step: step, Loaded: loaded || lerr != nil, Err: err}
 }
 
 // Unwrap returns the cause.

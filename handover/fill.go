@@ -7,72 +7,68 @@ import (
 )
 
 // fill writes the list into the kexec buffer, and last, if any, behind it. Of what
-// an earlier fill of the same buffer wrote, the part that cannot have changed is
-// not written again. A list that does not fit is cut.
-func (l *ledger) fill(dst []byte, last ...imalog.Record) error {
-	var tail []byte
+// an earlier fill of the same buffer wrote, the settled part is not written again.
+// A list that does not fit is cut when that is allowed: to as many whole records as
+// fit before those of user space, which are kept, since kexec_execute tells the
+// verifier how many there were.
+func (l *ledger) fill(dst []byte, mayCut bool, last ...imalog.Record) error {
+	rest, n, own := l.rest()
+	var end []byte
 	for _, rec := range last {
 		var err error
-		if tail, err = rec.AppendBinary(tail); err != nil {
+		if end, err = rec.AppendBinary(end); err != nil {
 			return err
 		}
 	}
-	if len(dst) < imalog.HeaderSize+len(tail) {
-		return fmt.Errorf("a buffer of %d bytes has no room for any record", len(dst))
+	size := imalog.HeaderSize + len(l.body) + len(rest) + len(end)
+	l.cut = 0
+	if size > len(dst) {
+		if !mayCut {
+			return fmt.Errorf("%w: it has %d bytes and %d are needed", ErrOutgrown, len(dst), size)
+		}
+		l.filled = 0
+		return l.truncate(dst, rest, append(l.own[:len(l.own):len(l.own)], own...), end, len(last))
 	}
-	n, count, err := l.fillList(dst[:len(dst)-len(tail)])
-	if err != nil {
-		return err
-	}
-	end := n + copy(dst[n:], tail)
-	imalog.Header{Version: 1, Size: uint64(end), Count: uint64(count + len(last))}.Put(dst)
+	at := imalog.HeaderSize + len(l.body)
+	copy(dst[imalog.HeaderSize+l.filled:], l.body[l.filled:])
+	l.filled = len(l.body)
+	at += copy(dst[at:], rest)
+	copy(dst[at:], end)
+	imalog.Header{Version: 1, Size: uint64(size), Count: uint64(l.records + n + len(last))}.Put(dst)
 	return nil
 }
 
-// fillList writes the records behind the header and returns where they end and
-// how many they are.
-func (l *ledger) fillList(dst []byte) (end, count int, err error) {
-	l.cut = 0
-	end = imalog.HeaderSize + len(l.body)
-	if end > len(dst) {
-		return l.truncate(dst)
-	}
-	copy(dst[imalog.HeaderSize+l.filled:], l.body[l.filled:])
-	l.filled = len(l.body)
-	return end, l.records, nil
-}
-
-// truncate writes as many whole records of the list as fit before those of user
-// space, which are kept: kexec_execute tells the verifier how many records there
-// were.
-func (l *ledger) truncate(dst []byte) (end, count int, err error) {
-	l.filled = 0
-	own, keep := l.own, 0
+func (l *ledger) truncate(dst, rest []byte, own []span, end []byte, ends int) error {
+	keep := len(end)
 	for _, s := range own {
 		keep += s.end - s.start
 	}
-	end = imalog.HeaderSize
-	if end+keep > len(dst) {
-		return 0, 0, fmt.Errorf("a buffer of %d bytes has no room for the events alone", len(dst))
+	at, count, off := imalog.HeaderSize, 0, 0
+	if at+keep > len(dst) {
+		return fmt.Errorf("%w: its %d bytes have no room for the events alone", ErrOutgrown, len(dst))
 	}
-	off := 0
-	for rec, err := range imalog.Records(l.body, nil) {
-		if err != nil {
-			return 0, 0, err
+	for _, part := range [][]byte{l.body, rest} {
+		for rec, err := range imalog.Records(part, nil) {
+			if err != nil {
+				return err
+			}
+			size := rec.BinarySize()
+			isOwn := len(own) > 0 && own[0].start == off
+			if isOwn {
+				own = own[1:]
+				keep -= size
+			}
+			if isOwn || l.cut == 0 && at+size+keep <= len(dst) {
+				at += copy(dst[at:], part[:size])
+				count++
+			} else {
+				l.cut++
+			}
+			part = part[size:]
+			off += size
 		}
-		size := rec.BinarySize()
-		isOwn := len(own) > 0 && own[0].start == off
-		if isOwn {
-			own = own[1:]
-			keep -= size
-		}
-		if isOwn || l.cut == 0 && end+size+keep <= len(dst) {
-			end += copy(dst[end:], l.body[off:off+size])
-			count++
-		} else {
-			l.cut++
-		}
-		off += size
 	}
-	return end, count, nil
+	at += copy(dst[at:], end)
+	imalog.Header{Version: 1, Size: uint64(at), Count: uint64(count + ends)}.Put(dst)
+	return nil
 }

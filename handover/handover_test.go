@@ -334,7 +334,7 @@ func TestStrangerExtends(t *testing.T) {
 
 func TestStrangerAllowed(t *testing.T) {
 	b := newBench(t, nil)
-	b.opts.Unproved = true
+	b.opts.AllowUnproved = true
 	h := b.load()
 	if err := b.Extend(10, []byte("stranger")); err != nil {
 		t.Fatal(err)

@@ -6,17 +6,21 @@ func TestPolicyMeasures(t *testing.T) {
 	for _, tc := range []struct {
 		policy string
 		want   bool
+		pcr    uint32
 	}{
-		{"", false},
-		{"measure func=CRITICAL_DATA\n", true},
-		{"# comment\nmeasure func=BPRM_CHECK\nmeasure func=CRITICAL_DATA label=ima_kexec\n", true},
-		{"measure func=CRITICAL_DATA label=selinux|ima_kexec|kernel_info pcr=11\n", true},
-		{"measure func=CRITICAL_DATA label=selinux\n", false},
-		{"dont_measure func=CRITICAL_DATA\n", false},
-		{"measure func=FILE_CHECK label=ima_kexec\n", false},
+		{"", false, 0},
+		{"measure func=CRITICAL_DATA\n", true, 10},
+		{"# comment\nmeasure func=BPRM_CHECK\nmeasure func=CRITICAL_DATA label=ima_kexec\n", true, 10},
+		{"measure func=CRITICAL_DATA label=selinux|ima_kexec|kernel_info pcr=11\n", true, 11},
+		{"measure func=CRITICAL_DATA label=selinux\n", false, 0},
+		{"dont_measure func=CRITICAL_DATA\n", false, 0},
+		{"dont_measure func=CRITICAL_DATA label=ima_kexec\nmeasure func=CRITICAL_DATA\n", false, 0},
+		{"dont_measure func=CRITICAL_DATA label=selinux\nmeasure func=CRITICAL_DATA\n", true, 10},
+		{"measure func=FILE_CHECK label=ima_kexec\n", false, 0},
 	} {
-		if got := policyMeasures([]byte(tc.policy)); got != tc.want {
-			t.Errorf("%q: %v, want %v", tc.policy, got, tc.want)
+		pcr, got := policyMeasures([]byte(tc.policy), 10)
+		if got != tc.want || got && pcr != tc.pcr {
+			t.Errorf("%q: %v into PCR %d, want %v, %d", tc.policy, got, pcr, tc.want, tc.pcr)
 		}
 	}
 }

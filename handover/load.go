@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"sync"
 
@@ -22,16 +21,20 @@ type Handover struct {
 
 	mu       sync.Mutex
 	closed   bool
-	held     bool // Quiesce.Suspend succeeded and Resume was not called since
-	sealed   bool // both events are measured and the loaded image is complete
 	image    *kexecseg.Image
 	buffer   *kexecseg.Mapping
 	ledger   *ledger
-	journal  *events.Journal
+	journal  *events.Journal // nil: no TPM
 	state    state
 	measurer *events.Measurer // nil: no TPM, no events
 
-	kernelEvent bool // the kernel adds a kexec_execute of its own to the list
+	kernelEvent bool   // the kernel adds a kexec_execute of its own to the list,
+	kernelPCR   uint32 // of this PCR
+
+	held     bool         // Quiesce.Suspend succeeded and Resume was not called since
+	unlock   func() error // not nil: this one seals
+	executed bool         // kexec_execute was measured for the present Seal
+	sealed   bool         // the loaded image has the whole list
 }
 
 // Status describes a handover.
@@ -39,9 +42,9 @@ type Status struct {
 	Records int    // in the list to hand over, as far as it was read
 	Size    uint64 // bytes of the list and its header
 	Buffer  uint64 // bytes of the buffer
-	Cut     int    // records left out, with Options.Truncate
+	Cut     int    // records left out, with Options.Truncate: such a list does not replay
 
-	// Proof of the list; it is as Load found it until Seal looks again.
+	// Proof of the list as Load, or Seal after it, found it.
 	Proof Proof
 }
 
@@ -52,120 +55,115 @@ type Status struct {
 // The list has to be there (ErrNoList). It need not replay to the PCR: one that
 // was broken before is carried as it is and Status says so, unless
 // Options.Strict. What the kernel refuses is a *kexecseg.RefusedError that says
-// what would help. After any error the machine is as before.
-func Load(ctx context.Context, t kexecseg.Target, opts *Options) (_ *Handover, err error) {
-	h, step, err := load(ctx, t, opts.withDefaults())
-	if err != nil {
-		return nil, &OpError{Op: "load", Step: step, Err: err}
+// what would help.
+//
+// An error before kexec_load(2) leaves the image that was loaded before; one after
+// it leaves none, if the kernel lets go of it: OpError.Loaded says. A handover
+// takes three loads at least (Load, and two in Seal), which count where
+// kernel.kexec_load_limit_reboot is set.
+func Load(ctx context.Context, t kexecseg.Target, opts *Options) (*Handover, error) {
+	o := opts.withDefaults()
+	h := &Handover{opts: o, target: t}
+	if step, err := h.load(ctx); err != nil {
+		h.release()
+		return nil, fail(o.System, "load", step, err)
 	}
 	return h, nil
 }
 
-func load(ctx context.Context, t kexecseg.Target, opts Options) (_ *Handover, step string, err error) {
-	if t == nil {
-		return nil, "target", errors.New("a target is needed to plan an image")
+func (h *Handover) load(ctx context.Context) (step string, err error) {
+	if h.target == nil {
+		return "target", errors.New("a target is needed to plan an image")
 	}
-	h := &Handover{opts: opts, target: t}
-	defer func() {
-		if err != nil {
-			h.release()
-		}
-	}()
-	if step, err = h.open(ctx); err != nil {
-		return nil, step, err
+	if step, err := h.start(ctx); err != nil {
+		return step, err
 	}
-	if opts.Strict && !h.ledger.proof.Proved {
-		return nil, "prove list", fmt.Errorf("%w: %s", ErrNotProved, h.ledger.proof.Reason)
+	proof := h.ledger.status()
+	if h.opts.Strict && !proof.Proved {
+		return "prove list", fmt.Errorf("%w: %s", ErrNotProved, proof.Reason)
 	}
-	h.state = state{BootID: h.state.BootID, ID: newID(), Proved: h.ledger.proof.Proved, Since: h.ledger.proof.Since}
-	if err = h.plan(ctx); err != nil {
-		return nil, "plan", err
+	h.state = state{BootID: h.state.BootID, ID: newID(), PCR: h.opts.PCR, Proved: proof.Proved}
+	if err := h.plan(ctx); err != nil {
+		return "plan", err
 	}
-	if err = opts.System.Load(h.image); err != nil {
-		return nil, "kexec_load", err
+	if err := h.opts.System.Load(h.image); err != nil {
+		return "kexec_load", err
 	}
 	// From here on the earlier image is gone: what fails must not leave this one,
 	// which carries nothing.
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, opts.System.Unload(), removeState(opts.StateDir))
-		}
-	}()
-	if err = h.settle(ctx); err != nil {
-		return nil, "read list", err
+	if step, err := h.loaded(ctx); err != nil {
+		return step, errors.Join(err, h.opts.System.Unload(), removeState(h.opts.StateDir))
+	}
+	records, _ := h.ledger.total()
+	h.opts.Logger.Info("kexec image loaded", slog.Int("records", records),
+		slog.Uint64("buffer", h.image.IMA.Size), slog.String("proof", h.ledger.status().String()))
+	return "", nil
+}
+
+// loaded is what Load does when the kernel has the image.
+func (h *Handover) loaded(ctx context.Context) (step string, err error) {
+	if err := h.settle(ctx); err != nil {
+		return "read list", err
 	}
 	h.state.Figures = h.figures()
-	if opts.EventsAtLoad && h.measurer != nil {
-		if err = h.measure(ctx, events.KexecLoad, h.state.Figures); err != nil {
-			return nil, "measure kexec_load", err
+	if h.opts.EventsAtLoad && h.measurer != nil {
+		if err := h.measure(ctx, events.KexecLoad, h.state.Figures); err != nil {
+			return "measure kexec_load", err
 		}
-		h.state.LoadMeasured = true
 	}
-	if err = h.save(); err != nil {
-		return nil, "save state", err
+	if err := h.save(); err != nil {
+		return "save state", err
 	}
-	if err = h.ledger.pause(); err != nil {
-		return nil, "read list", err
-	}
-	opts.Logger.Info("kexec image loaded", slog.Int("records", h.ledger.records),
-		slog.Uint64("buffer", h.image.IMA.Size), slog.String("proof", h.ledger.proof.String()))
-	return h, "", nil
+	return "read list", h.ledger.pause()
 }
 
 // Resume takes up, in another process, what Load began in this boot. With a
 // persisted image t may be nil: then the buffer cannot grow. Without one t plans
 // the image anew. Options are those of the new process; what was measured and
 // proved at Load is remembered.
+//
+// When it fails the image of Load stays loaded: see OpError.Loaded and Unload.
 func Resume(ctx context.Context, t kexecseg.Target, opts *Options) (*Handover, error) {
-	h, step, err := resume(ctx, t, opts.withDefaults())
-	if err != nil {
-		return nil, &OpError{Op: "resume", Step: step, Err: err}
+	o := opts.withDefaults()
+	h := &Handover{opts: o, target: t}
+	if step, err := h.takeUp(ctx); err != nil {
+		h.release()
+		return nil, fail(o.System, "resume", step, err)
 	}
 	return h, nil
 }
 
-func resume(ctx context.Context, t kexecseg.Target, opts Options) (_ *Handover, step string, err error) {
-	h := &Handover{opts: opts, target: t}
-	defer func() {
-		if err != nil {
-			h.release()
-		}
-	}()
-	if step, err = h.open(ctx); err != nil {
-		return nil, step, err
+func (h *Handover) takeUp(ctx context.Context) (step string, err error) {
+	if step, err := h.start(ctx); err != nil {
+		return step, err
 	}
 	if h.state.ID == "" {
-		return nil, "read state", ErrNothingLoaded
+		return "read state", ErrNothingLoaded
 	}
-	if h.state.Proved && !h.ledger.proof.Proved && !opts.Unproved {
-		return nil, "prove list", fmt.Errorf("%w, and did at load: %s", ErrNotProved, h.ledger.proof.Reason)
+	if h.state.PCR != h.opts.PCR {
+		return "read state", fmt.Errorf("it was loaded for PCR %d, not %d", h.state.PCR, h.opts.PCR)
 	}
-	if step, err = h.restore(ctx); err != nil {
-		return nil, step, err
+	if err := h.vouch(); err != nil {
+		return "prove list", err
 	}
-	if err = h.ledger.pause(); err != nil {
-		return nil, "read list", err
-	}
-	return h, "", nil
-}
-
-// restore takes the persisted image, or plans it again.
-func (h *Handover) restore(ctx context.Context) (step string, err error) {
 	if h.state.Image != nil {
 		img, err := h.state.Image.load(h.opts.StateDir)
 		if err != nil {
 			return "read image", err
 		}
-		return "map image", h.adopt(img)
-	}
-	if h.target == nil {
+		if err := h.adopt(img); err != nil {
+			return "read image", err
+		}
+	} else if h.target == nil {
 		return "plan", errors.New("the image was not persisted (Options.Persist), so a target is needed to plan it again")
+	} else if err := h.plan(ctx); err != nil {
+		return "plan", err
 	}
-	return "plan", h.plan(ctx)
+	return "read list", h.ledger.pause()
 }
 
-// open is what Load and Resume share: the journal, the list, the last state.
-func (h *Handover) open(ctx context.Context) (step string, err error) {
+// start is what Load and Resume share: the journal, the state, the list.
+func (h *Handover) start(ctx context.Context) (step string, err error) {
 	fsys := h.opts.System.FS()
 	boot, err := bootID(fsys)
 	if err != nil {
@@ -173,6 +171,14 @@ func (h *Handover) open(ctx context.Context) (step string, err error) {
 	}
 	if err := makeStateDir(h.opts.StateDir); err != nil {
 		return "state directory", err
+	}
+	src := source{
+		fsys: fsys, pcr: h.opts.PCR, hashes: h.opts.Hashes,
+		values:  pcrValues(h.opts.TPM, fsys, h.opts.PCR, h.opts.Hashes),
+		journal: journalReader(h.opts.StateDir, boot),
+	}
+	if _, err := src.journal(); err != nil { // also: is the directory safe?
+		return "open journal", err
 	}
 	switch s, err := readState(h.opts.StateDir, boot); {
 	case err == nil:
@@ -182,27 +188,66 @@ func (h *Handover) open(ctx context.Context) (step string, err error) {
 	default:
 		return "read state", err
 	}
-	h.journal, err = events.OpenJournal(h.opts.StateDir, &events.JournalOptions{BootID: boot, ReadOnly: h.opts.TPM == nil})
-	if err != nil {
-		return "open journal", err
-	}
-	h.ledger, err = openLedger(ctx, fsys, h.opts.PCR, readerOf(h.opts.TPM, fsys, h.opts.PCR), h.journal.Entries())
-	if err != nil {
+	if h.ledger, err = openLedger(ctx, src); err != nil {
 		return "read list", err
 	}
-	h.kernelEvent = h.opts.KernelEvent == KernelEventYes ||
-		h.opts.KernelEvent == KernelEventAuto && kernelMeasures(fsys, h.ledger)
-	if h.opts.TPM != nil {
-		h.measurer = &events.Measurer{TPM: h.opts.TPM, PCR: h.opts.PCR, Journal: h.journal, Padded: h.ledger.padded}
+	switch h.opts.KernelEvent {
+	case KernelEventAuto:
+		h.kernelPCR, h.kernelEvent = kernelMeasures(fsys, &h.ledger.kernel, h.opts.PCR)
+	case KernelEventYes:
+		h.kernelPCR, h.kernelEvent = h.opts.PCR, true
 	}
-	return "", nil
+	if h.opts.TPM == nil {
+		return "", nil
+	}
+	return "open TPM", h.openMeasurer(ctx)
+}
+
+// openMeasurer prepares what measures the events, in the banks whose hash is
+// known: another one replays no more from then on, and the rest do.
+func (h *Handover) openMeasurer(ctx context.Context) error {
+	allocated, err := (&events.Measurer{TPM: h.opts.TPM, PCR: h.opts.PCR}).Values(ctx)
+	if err != nil {
+		return err
+	}
+	var leaveOut []uint16
+	for _, alg := range banks(allocated) {
+		if !hashKnown(alg, h.opts.Hashes) {
+			leaveOut = append(leaveOut, alg)
+			h.opts.Logger.Warn("a PCR bank is not extended, its hash is not known: see Options.Hashes", slog.Int("alg", int(alg)))
+		}
+	}
+	if len(leaveOut) == len(allocated) {
+		return nil
+	}
+	if h.journal, err = events.OpenJournal(h.opts.StateDir, &events.JournalOptions{BootID: h.state.BootID}); err != nil {
+		return err
+	}
+	h.measurer = &events.Measurer{
+		TPM: h.opts.TPM, PCR: h.opts.PCR, Journal: h.journal, Hashes: h.opts.Hashes, LeaveOut: leaveOut,
+		Padded: func(alg uint16) bool { return h.ledger.state != nil && h.ledger.state.Padded(alg) },
+	}
+	return nil
+}
+
+// journalReader reads the journal anew at each call, since other processes write
+// to it; one that is not there is empty.
+func journalReader(dir, boot string) func() ([]events.Entry, error) {
+	return func() ([]events.Entry, error) {
+		j, err := events.OpenJournal(dir, &events.JournalOptions{BootID: boot, ReadOnly: true})
+		if err != nil {
+			return nil, err
+		}
+		defer j.Close()
+		return j.Entries(), nil
+	}
 }
 
 // plan has the target lay out an image whose buffer holds the list, the events
 // to come and the extra room.
 func (h *Handover) plan(ctx context.Context) error {
 	if h.target == nil {
-		return fmt.Errorf("%w of %d bytes: %d are needed; resume with a target, or allow truncation",
+		return fmt.Errorf("%w of %d bytes, %d are needed: resume with a target, or allow truncation",
 			ErrOutgrown, h.bufferSize(), h.needed())
 	}
 	fsys := h.opts.System.FS()
@@ -210,14 +255,17 @@ func (h *Handover) plan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	size := (h.needed() + h.opts.Extra + pageSize - 1) &^ (pageSize - 1)
+	size := h.needed() + h.opts.Extra
+	if size < h.opts.Extra || size > ^uint64(0)-pageSize {
+		return fmt.Errorf("no buffer holds %d bytes and %d extra", h.needed(), h.opts.Extra)
+	}
+	size = (size + pageSize - 1) &^ (pageSize - 1)
 	img, err := h.target.Plan(ctx, &kexecseg.Request{Memory: memory, IMASize: size, Root: fsys})
 	if err != nil {
 		return err
 	}
 	if img.IMA.Size < size {
-		img.Close()
-		return fmt.Errorf("the target's buffer has %d bytes, not the %d asked for", img.IMA.Size, size)
+		return errors.Join(fmt.Errorf("the target's buffer has %d bytes, not the %d asked for", img.IMA.Size, size), img.Close())
 	}
 	return h.adopt(img)
 }
@@ -226,22 +274,24 @@ func (h *Handover) plan(ctx context.Context) error {
 func (h *Handover) adopt(img *kexecseg.Image) error {
 	buffer, err := img.Map(img.IMA)
 	if err != nil {
-		img.Close()
-		return fmt.Errorf("map the buffer: %w", err)
+		return errors.Join(fmt.Errorf("map the buffer: %w", err), img.Close())
 	}
-	h.drop()
+	if err := h.drop(); err != nil {
+		h.opts.Logger.Warn("an image could not be released", slog.Any("error", err))
+	}
 	h.image, h.buffer = img, buffer
 	h.ledger.filled = 0
 	// Until Seal the buffer is a list of no records: whoever jumps before loses the
 	// list, and is told so, instead of carrying a part of it.
 	clear(buffer.Bytes())
 	imalog.Header{Version: 1, Size: imalog.HeaderSize}.Put(buffer.Bytes())
+	h.state.Image = nil // not saved yet
 	return nil
 }
 
 // save writes what Resume needs.
 func (h *Handover) save() error {
-	if h.opts.Persist {
+	if h.opts.Persist && h.state.Image == nil {
 		img, err := saveImage(h.opts.StateDir, h.image)
 		if err != nil {
 			return err
@@ -255,33 +305,53 @@ func (h *Handover) save() error {
 func (h *Handover) Status() Status {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	records, size := h.ledger.total()
 	return Status{
-		Records: h.ledger.records,
-		Size:    imalog.HeaderSize + uint64(len(h.ledger.body)),
+		Records: records,
+		Size:    imalog.HeaderSize + size,
 		Buffer:  h.bufferSize(),
 		Cut:     h.ledger.cut,
-		Proof:   h.ledger.proof,
+		Proof:   h.ledger.status(),
 	}
 }
 
 // Unload drops the loaded image and forgets the handover. What was quiesced goes
 // on. What user space has measured stays in the PCR, and in the journal until
-// the next boot, so that ReadList still gives a list that replays.
+// the next boot, so that ReadList still gives a list that replays. After an error
+// of the kernel it can be called again; a handover that another Load replaced is
+// given up without a system call (ErrClosed).
 func (h *Handover) Unload() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if err := h.check(); err != nil {
-		return &OpError{Op: "unload", Step: "state", Err: err}
+	const op = "unload"
+	if h.closed {
+		return fail(h.opts.System, op, "state", ErrClosed)
 	}
-	err := errors.Join(h.opts.System.Unload(), removeState(h.opts.StateDir), h.resume(), h.release())
-	if err != nil {
-		return &OpError{Op: "unload", Step: "unload", Loaded: isLoaded(h.opts.System.FS()), Err: err}
+	if err := h.check(); errors.Is(err, errReplaced) {
+		return fail(h.opts.System, op, "state", errors.Join(err, h.letGo(), h.release()))
+	}
+	if err := h.opts.System.Unload(); err != nil {
+		return fail(h.opts.System, op, "kexec_load", err)
+	}
+	if err := errors.Join(removeState(h.opts.StateDir), h.letGo(), h.release()); err != nil {
+		return fail(h.opts.System, op, "forget", err)
 	}
 	return nil
 }
 
-// Close releases what this process holds. The image stays loaded, what a
-// successful Seal quiesced stays so, and another process may Resume.
+// Unload drops whatever Load loaded in this boot, for those who have no Handover:
+// after a Resume that failed, say. Only System and StateDir of the options matter.
+func Unload(opts *Options) error {
+	o := opts.withDefaults()
+	if err := errors.Join(o.System.Unload(), removeState(o.StateDir)); err != nil {
+		return fail(o.System, "unload", "kexec_load", err)
+	}
+	return nil
+}
+
+// Close releases what this process holds. The image stays loaded and another
+// process may Resume. What a successful Seal quiesced stays so, for the jump to
+// come: Unload is the way back.
 func (h *Handover) Close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -291,20 +361,31 @@ func (h *Handover) Close() error {
 	return h.release()
 }
 
-// check refuses a handover that is closed, or that another Load replaced.
+// errReplaced is an ErrClosed for which there is another image to be careful of.
+var errReplaced = fmt.Errorf("%w: another load replaced it", ErrClosed)
+
+// check refuses a handover that is over, and takes over what another process has
+// noted of it.
 func (h *Handover) check() error {
 	if h.closed {
 		return ErrClosed
 	}
 	now, err := readState(h.opts.StateDir, h.state.BootID)
-	if errors.Is(err, ErrNothingLoaded) || err == nil && now.ID != h.state.ID {
-		return fmt.Errorf("%w: it was unloaded or replaced by another load", ErrClosed)
+	if errors.Is(err, ErrNothingLoaded) {
+		return fmt.Errorf("%w: it was unloaded, or %s is gone", ErrClosed, h.opts.StateDir)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	if now.ID != h.state.ID {
+		return errReplaced
+	}
+	h.state.LoadMeasured = now.LoadMeasured
+	return nil
 }
 
-// resume lets go what Seal quiesced.
-func (h *Handover) resume() error {
+// letGo lets what Seal quiesced go on.
+func (h *Handover) letGo() error {
 	if !h.held {
 		return nil
 	}
@@ -328,7 +409,7 @@ func (h *Handover) drop() error {
 // release gives up everything in this process.
 func (h *Handover) release() error {
 	h.closed = true
-	errs := []error{h.drop()}
+	errs := []error{h.drop(), h.endSeal()}
 	if h.ledger != nil {
 		errs = append(errs, h.ledger.close())
 	}
@@ -343,13 +424,6 @@ func (h *Handover) bufferSize() uint64 {
 		return 0
 	}
 	return h.image.IMA.Size
-}
-
-// isLoaded asks the kernel whether it would kexec; when it does not say, the
-// careful answer is yes.
-func isLoaded(fsys fs.FS) bool {
-	loaded, err := kexecseg.Loaded(fsys)
-	return loaded || err != nil
 }
 
 const pageSize = 4096

@@ -2,6 +2,7 @@ package handover
 
 import (
 	"context"
+	"hash"
 	"log/slog"
 
 	"github.com/google/go-tpm/tpm2/transport"
@@ -40,6 +41,10 @@ type Options struct {
 	// list that was cut does not replay.
 	Truncate bool
 
+	// Hashes adds hashes that the standard library lacks, such as SM3, by
+	// TPM_ALG_ID. A bank without one is neither compared nor extended.
+	Hashes map[uint16]func() hash.Hash
+
 	// EventsAtLoad measures kexec_load in Load, as Linux 6.16 does, instead of in
 	// Seal. From then on the kernel's list alone no longer replays: agents must
 	// read the list through ReadList.
@@ -48,9 +53,9 @@ type Options struct {
 	// Strict makes Load refuse a list that does not replay to the PCR.
 	Strict bool
 
-	// Unproved lets Seal go on with a list that replayed at Load and no longer
-	// does.
-	Unproved bool
+	// AllowUnproved lets Seal go on with a list that replayed at Load and no
+	// longer does.
+	AllowUnproved bool
 
 	// KernelEvent says whether the running kernel will measure a kexec_execute of
 	// its own, which has to be foreseen; the zero value finds out.
@@ -82,7 +87,10 @@ type ReadOptions struct {
 	// PCR that IMA extends; 0 means 10.
 	PCR uint32
 
-	// StateDir as in Options.
+	// Hashes as in Options.
+	Hashes map[uint16]func() hash.Hash
+
+	// StateDir is that of whoever called Load, and readable only to the same user.
 	StateDir string
 
 	// System is the machine; nil means Host.
@@ -91,13 +99,14 @@ type ReadOptions struct {
 
 // Quiescer holds whatever else could be measured while the last records are
 // read: the user-space part of what the kernel series calls suspend and resume.
+// Its methods must not call those of a Handover.
 type Quiescer interface {
 	// Suspend returns when nothing it holds can cause a measurement any more. An
 	// error means that it holds nothing.
 	Suspend(context.Context) error
 
 	// Resume lets go what Suspend held. It is called when Seal or Execute fails,
-	// and by Unload.
+	// and by Unload; after a successful Seal the hold outlives the Handover.
 	Resume() error
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash"
 	"io/fs"
 	"iter"
 	"slices"
@@ -25,9 +26,9 @@ type Proof struct {
 	Banks []uint16
 
 	// Since is the index of the first record behind the gap when the list does not
-	// replay: that of the boot_aggregate, or the kexec_execute, before which records
-	// are missing by what the events say (events.Audit); 0 when nothing is known. A
-	// PCR proves a list and cannot say where one is broken, so this is inferred.
+	// replay: where Load or Seal saw it break, or where by its events records are
+	// missing (events.Audit); 0 when nothing is known. A PCR proves a list and
+	// cannot say where one is broken, so this is inferred.
 	Since int
 
 	// Reason is a sentence for people when Proved is false.
@@ -46,19 +47,19 @@ func (p Proof) String() string {
 }
 
 // disproof finds what can be said of a list that does not replay to want.
-func disproof(ctx context.Context, list iter.Seq2[imalog.Record, error], pcr uint32, want imalog.Values) (Proof, error) {
-	audit, err := events.Audit(ctx, list, &events.AuditOptions{Want: want, Replay: &imalog.ReplayOptions{PCR: pcr}})
+func disproof(ctx context.Context, list iter.Seq2[imalog.Record, error], replay *imalog.ReplayOptions, want imalog.Values) (Proof, error) {
+	audit, err := events.Audit(ctx, list, &events.AuditOptions{Want: want, Replay: replay})
 	if err != nil {
 		return Proof{}, err
 	}
-	p := Proof{Banks: banks(want), Reason: fmt.Sprintf("PCR %d was extended before the first record, or by something that is not in the list", pcr)}
+	p := Proof{Banks: banks(want), Reason: fmt.Sprintf("PCR %d was extended before the first record, or by something that is not in the list", replay.PCR)}
 	if len(audit.Boundaries) > 0 && audit.Boundaries[0].Verdict == events.Headless {
 		p.Reason = "the list's oldest records were deleted"
 	}
 	for _, b := range slices.Backward(audit.Boundaries) {
 		if l := b.Loss; l != nil {
 			p.Since = l.Before
-			p.Reason = fmt.Sprintf("%s are missing between records %d and %d", lostRecords(l.Records), l.After, l.Before)
+			p.Reason = fmt.Sprintf("%s missing between records %d and %d", lostRecords(l.Records), l.After, l.Before)
 			break
 		}
 	}
@@ -66,19 +67,19 @@ func disproof(ctx context.Context, list iter.Seq2[imalog.Record, error], pcr uin
 }
 
 func lostRecords(n uint64) string {
-	if n == 0 {
-		return "records"
+	switch n {
+	case 0:
+		return "records are"
+	case 1:
+		return "1 record is"
 	}
-	return fmt.Sprintf("%d records", n)
+	return fmt.Sprintf("%d records are", n)
 }
 
-// pcrReader reads the PCR that IMA extends in every bank this package can
-// replay. No values and no error: there is no PCR to be read.
-type pcrReader func(context.Context) (imalog.Values, error)
-
-// readerOf prefers the TPM that the caller holds and falls back on the kernel's
-// files, which show the same without TPM access (drivers/char/tpm/tpm-sysfs.c).
-func readerOf(tpm transport.TPM, fsys fs.FS, pcr uint32) pcrReader {
+// pcrValues reads the PCR from the TPM that the caller holds, or from the
+// kernel's files, which show the same (drivers/char/tpm/tpm-sysfs.c). Banks that
+// cannot be replayed are left out; no values and no error mean that none is left.
+func pcrValues(tpm transport.TPM, fsys fs.FS, pcr uint32, hashes map[uint16]func() hash.Hash) func(context.Context) (imalog.Values, error) {
 	read := func(context.Context) (imalog.Values, error) { return events.SysfsValues(fsys, pcr) }
 	if tpm != nil {
 		read = (&events.Measurer{TPM: tpm, PCR: pcr}).Values
@@ -91,31 +92,47 @@ func readerOf(tpm transport.TPM, fsys fs.FS, pcr uint32) pcrReader {
 		if err != nil {
 			return nil, err
 		}
-		return replayable(v)
+		return replayable(v, hashes)
 	}
 }
 
-// fixed answers with the values of a quote.
-func fixed(v imalog.Values) pcrReader {
-	return func(context.Context) (imalog.Values, error) { return replayable(v) }
+// quotedValues answers with the values of a quote.
+func quotedValues(v imalog.Values, hashes map[uint16]func() hash.Hash) func(context.Context) (imalog.Values, error) {
+	return func(context.Context) (imalog.Values, error) { return replayable(v, hashes) }
 }
 
-// replayable drops the banks whose hash the standard library lacks; the others
-// prove the list as well.
-func replayable(v imalog.Values) (imalog.Values, error) {
-	out := make(imalog.Values, len(v))
+// replayable returns the values of the banks whose hash is known; the others are
+// no hindrance to prove a list. Nil: there are none.
+func replayable(v imalog.Values, hashes map[uint16]func() hash.Hash) (imalog.Values, error) {
+	var out imalog.Values
 	for alg, value := range v {
-		switch alg {
-		case imalog.AlgSHA1, imalog.AlgSHA256, imalog.AlgSHA384, imalog.AlgSHA512:
-			if len(value) != imalog.AlgSize(alg) {
-				return nil, fmt.Errorf("PCR value of bank %s has %d bytes, not %d",
-					imalog.AlgName(alg), len(value), imalog.AlgSize(alg))
-			}
-			out[alg] = value
+		if !hashKnown(alg, hashes) {
+			continue
 		}
-	}
-	if len(out) == 0 {
-		return nil, errors.New("no PCR bank that can be replayed (sha1, sha256, sha384, sha512)")
+		if size := imalog.AlgSize(alg); size != len(value) {
+			return nil, fmt.Errorf("PCR value of bank %s has %d bytes, not %d", imalog.AlgName(alg), len(value), size)
+		}
+		if out == nil {
+			out = imalog.Values{}
+		}
+		out[alg] = value
 	}
 	return out, nil
+}
+
+func hashKnown(alg uint16, hashes map[uint16]func() hash.Hash) bool {
+	switch alg {
+	case imalog.AlgSHA1, imalog.AlgSHA256, imalog.AlgSHA384, imalog.AlgSHA512:
+		return true
+	}
+	return hashes[alg] != nil
+}
+
+func banks(v imalog.Values) []uint16 {
+	out := make([]uint16, 0, len(v))
+	for alg := range v {
+		out = append(out, alg)
+	}
+	slices.Sort(out)
+	return out
 }

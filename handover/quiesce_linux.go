@@ -15,18 +15,14 @@ import (
 // lets go those it stopped, with SIGCONT. It leaves out kernel threads, process
 // 1, which cannot be stopped, what was stopped already, and what Keep names.
 //
-// A process that waits for a stopped one, such as a terminal that shows this
-// one's output, may block until Resume: write little, or Keep it.
+// Keep what this process waits for: a terminal or log daemon that takes its
+// output, a daemon in front of the TPM, a FUSE file system that holds the kernel.
+// When this process ends without Resume, by a kill say, the others stay stopped.
 type StopProcesses struct {
 	// Keep, when not nil, says which processes to leave alone.
 	Keep func(pid int) bool
 
 	stopped []process
-}
-
-type process struct {
-	pid   int
-	start string // start time in clock ticks since boot: tells a reused pid
 }
 
 // Suspend stops processes until a look at all of them finds none that runs,
@@ -73,14 +69,13 @@ func (s *StopProcesses) signalRunning(seen map[process]time.Time) (running int, 
 		if err != nil || pid == 1 || pid == os.Getpid() || s.Keep != nil && s.Keep(pid) {
 			continue
 		}
-		st, err := readStat(pid)
-		if err != nil || st.kernelThread {
+		leader, err := readStat("/proc/" + e.Name() + "/stat")
+		if err != nil || leader.kernelThread {
 			continue // gone, or nothing to stop
 		}
-		p := process{pid, st.start}
+		p := process{pid, leader.start}
 		since, known := seen[p]
-		still := strings.ContainsRune("TtZX", st.state) || known && st.state == 'D' && time.Since(since) > inKernel
-		if still {
+		if standsStill(e.Name(), known && time.Since(since) > inKernel) {
 			continue
 		}
 		running++
@@ -99,16 +94,35 @@ func (s *StopProcesses) signalRunning(seen map[process]time.Time) (running int, 
 	return running, nil
 }
 
+// standsStill looks at every thread of a process: its leader may be gone, or
+// stopped first, while others run.
+func standsStill(pid string, sleepers bool) bool {
+	tasks, err := os.ReadDir("/proc/" + pid + "/task")
+	if err != nil {
+		return true // gone
+	}
+	for _, task := range tasks {
+		st, err := readStat("/proc/" + pid + "/task/" + task.Name() + "/stat")
+		if err != nil {
+			continue
+		}
+		if !strings.ContainsRune("TtZX", st.state) && !(sleepers && st.state == 'D') {
+			return false
+		}
+	}
+	return true
+}
+
 // Resume continues the processes that Suspend stopped, last first.
 func (s *StopProcesses) Resume() error {
 	var errs []error
 	for i := len(s.stopped) - 1; i >= 0; i-- {
 		p := s.stopped[i]
-		if st, err := readStat(p.pid); err != nil || st.start != p.start {
-			continue // it is gone
+		if !p.alive() {
+			continue
 		}
-		if err := signal(p.pid, syscall.SIGCONT); err != nil && !errors.Is(err, os.ErrProcessDone) {
-			errs = append(errs, fmt.Errorf("continue process %d: %w", p.pid, err))
+		if err := signal(p.PID, syscall.SIGCONT); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			errs = append(errs, fmt.Errorf("continue process %d: %w", p.PID, err))
 		}
 	}
 	s.stopped = nil
@@ -122,30 +136,4 @@ func signal(pid int, sig syscall.Signal) error {
 	}
 	defer p.Release()
 	return p.Signal(sig)
-}
-
-type stat struct {
-	state        rune
-	start        string
-	kernelThread bool
-}
-
-// readStat reads /proc/PID/stat (proc_pid_stat(5)): the fields after the name,
-// which is in parentheses and may hold anything.
-func readStat(pid int) (stat, error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return stat{}, err
-	}
-	text := string(b)
-	f := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
-	if len(f) < 20 {
-		return stat{}, fmt.Errorf("/proc/%d/stat has %d fields after the name", pid, len(f))
-	}
-	flags, err := strconv.ParseUint(f[6], 10, 64)
-	if err != nil {
-		return stat{}, err
-	}
-	const pfKthread = 0x0020_0000
-	return stat{state: rune(f[0][0]), start: f[19], kernelThread: flags&pfKthread != 0}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -18,6 +19,8 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(m.Run())
 }
+
+func statOf(pid int) string { return "/proc/" + strconv.Itoa(pid) + "/stat" }
 
 func startSpinner(t *testing.T) int {
 	t.Helper()
@@ -37,7 +40,7 @@ func wantState(t *testing.T, pid int, stopped bool) {
 	t.Helper()
 	deadline := time.Now().Add(5 * time.Second)
 	for {
-		st, err := readStat(pid)
+		st, err := readStat(statOf(pid))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -63,7 +66,7 @@ func TestStopProcesses(t *testing.T) {
 	if err := s.Suspend(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	if st, err := readStat(running); err != nil || st.state != 'T' {
+	if st, err := readStat(statOf(running)); err != nil || st.state != 'T' {
 		t.Errorf("after Suspend the process is in state %c (%v), want T at once", st.state, err)
 	}
 	wantState(t, kept, false)
@@ -87,11 +90,11 @@ func TestStopProcessesCanceled(t *testing.T) {
 }
 
 func TestReadStatOddName(t *testing.T) {
-	st, err := readStat(os.Getpid())
+	st, err := readStat(statOf(os.Getpid()))
 	if err != nil || st.kernelThread || st.start == "" {
 		t.Errorf("own process: %+v, %v", st, err)
 	}
-	if st, err := readStat(2); err == nil && !st.kernelThread {
+	if st, err := readStat(statOf(2)); err == nil && !st.kernelThread {
 		// Process 2 is kthreadd wherever processes are not namespaced.
 		if b, _ := os.ReadFile("/proc/2/comm"); string(b) == "kthreadd\n" {
 			t.Error("kthreadd is not seen as a kernel thread")

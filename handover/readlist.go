@@ -4,7 +4,6 @@ import (
 	"context"
 	"iter"
 
-	"github.com/imakexec/imakexec/events"
 	"github.com/imakexec/imakexec/imalog"
 )
 
@@ -39,7 +38,8 @@ func (l *List) Records() iter.Seq2[imalog.Record, error] { return imalog.Records
 // ReadList returns the list that the PCR proves, or the values of a quote
 // (ReadOptions.Values): the kernel's records, with those that user space
 // measured and journaled in the places where they belong. It writes nothing and
-// may be called at any moment by any process that may read the list.
+// may be called at any moment by any process that may read the list and the state
+// directory of whoever called Load: as root, mostly.
 //
 // A list that does not replay is returned as it is; see List.Proof. The error is
 // ErrNoList when there is no list.
@@ -58,27 +58,30 @@ func readList(ctx context.Context, o *ReadOptions) (_ *List, step string, err er
 	if err != nil {
 		return nil, "boot id", err
 	}
-	journal, err := events.OpenJournal(o.StateDir, &events.JournalOptions{BootID: boot, ReadOnly: true})
-	if err != nil {
-		return nil, "open journal", err
+	src := source{
+		fsys: fsys, pcr: o.PCR, hashes: o.Hashes,
+		values:  pcrValues(o.TPM, fsys, o.PCR, o.Hashes),
+		journal: journalReader(o.StateDir, boot),
+		quote:   o.Values != nil,
 	}
-	defer journal.Close()
-	values := readerOf(o.TPM, fsys, o.PCR)
-	if o.Values != nil {
-		values = fixed(o.Values)
+	if src.quote {
+		src.values = quotedValues(o.Values, o.Hashes)
 	}
-	l, err := openLedger(ctx, fsys, o.PCR, values, journal.Entries())
+	l, err := openLedger(ctx, src)
 	if err != nil {
 		return nil, "read", err
 	}
 	defer l.close()
 
-	end, count := len(l.body), l.records
-	if l.proof.Proved {
-		end, count = l.settled.bytes, l.settled.records
+	list := &List{Binary: l.body, Count: l.records, Values: l.want, Proof: l.status()}
+	own := l.own
+	if list.Proof.Proved {
+		list.Later = l.tailRecords
+	} else {
+		rest, n, more := l.rest()
+		list.Binary, list.Count, own = append(l.body, rest...), l.records+n, append(own, more...)
 	}
-	list := &List{Binary: l.body[:end:end], Count: count, Later: l.records - count, Values: l.want, Proof: l.proof}
-	next, i, off := l.own, 0, 0
+	next, i, off := own, 0, 0
 	for rec := range list.Records() {
 		if len(next) == 0 {
 			break

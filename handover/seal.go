@@ -18,41 +18,38 @@ import (
 // After success the machine is as good as rebooted: what was quiesced stays so,
 // and whoever does the jump (u-root's own reboot, systemd) should do it at once.
 // Calling Seal again brings a sealed image up to date. After an error the
-// machine runs on, everything is let go, and OpError.Loaded says whether an image
-// is still loaded that lacks records.
+// machine runs on, everything is let go, Seal can be called again, and
+// OpError.Loaded says whether an image is loaded that may lack records.
+//
+// A context that ends stops it until the events are measured, and no more then.
 func (h *Handover) Seal(ctx context.Context) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.seal(ctx, "seal")
 }
 
-// Execute is Seal and the jump. On a real machine it returns only on failure.
+// Execute is Seal and the jump, reboot(2). On a real machine it returns only on
+// failure. It syncs and unmounts nothing: that is the caller's, before.
 func (h *Handover) Execute(ctx context.Context) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if err := h.seal(ctx, "execute"); err != nil {
+	const op = "execute"
+	if err := h.seal(ctx, op); err != nil {
 		return err
 	}
-	h.opts.Logger.Info("kexec", slog.Int("records", h.ledger.records), slog.String("proof", h.ledger.proof.String()))
+	h.opts.Logger.Info("kexec", slog.String("proof", h.ledger.status().String()))
 	if err := h.opts.System.Kexec(); err != nil {
-		return h.failed("execute", "kexec", err)
+		return h.failed(op, "kexec", err)
 	}
 	return nil
 }
 
 func (h *Handover) seal(ctx context.Context, op string) error {
 	if err := h.check(); err != nil {
-		return &OpError{Op: op, Step: "state", Err: err}
+		return h.failed(op, "state", err)
 	}
-	if err := h.journal.Reload(); err != nil { // another process may have measured
-		return &OpError{Op: op, Step: "read journal", Loaded: isLoaded(h.opts.System.FS()), Err: err}
-	}
-	h.ledger.take(h.journal.Entries())
-	if !h.held {
-		if err := h.opts.Quiesce.Suspend(ctx); err != nil {
-			return h.failed(op, "quiesce", err)
-		}
-		h.held = true
+	if err := h.startSeal(ctx); err != nil {
+		return h.failed(op, "quiesce", err)
 	}
 	if !h.sealed {
 		// The events are in the PCR at once and in a kernel's list only after the
@@ -60,6 +57,10 @@ func (h *Handover) seal(ctx context.Context, op string) error {
 		if err := h.carry(ctx); err != nil {
 			return h.failed(op, "rehearse", err)
 		}
+		if err := ctx.Err(); err != nil {
+			return h.failed(op, "rehearse", err)
+		}
+		ctx = context.WithoutCancel(ctx)
 		if err := h.announce(ctx); err != nil {
 			return h.failed(op, "measure events", err)
 		}
@@ -68,17 +69,47 @@ func (h *Handover) seal(ctx context.Context, op string) error {
 		return h.failed(op, "load", err)
 	}
 	h.sealed = true
+	if err := h.ledger.pause(); err != nil {
+		return h.failed(op, "load", err)
+	}
 	return nil
+}
+
+// startSeal keeps other Handovers from sealing, and what measures from measuring.
+func (h *Handover) startSeal(ctx context.Context) error {
+	if h.unlock == nil {
+		unlock, err := lock(h.opts.StateDir, h.state.BootID)
+		if err != nil {
+			return err
+		}
+		h.unlock = unlock
+	}
+	if !h.held {
+		if err := h.opts.Quiesce.Suspend(ctx); err != nil {
+			return err
+		}
+		h.held = true
+	}
+	return nil
+}
+
+// endSeal lets other Handovers seal.
+func (h *Handover) endSeal() error {
+	if h.unlock == nil {
+		return nil
+	}
+	unlock := h.unlock
+	h.unlock = nil
+	return unlock()
 }
 
 // failed lets the machine go on.
 func (h *Handover) failed(op, step string, err error) error {
-	h.sealed = false
-	err = errors.Join(err, h.ledger.pause())
-	if rerr := h.resume(); rerr != nil {
-		err = errors.Join(err, fmt.Errorf("resume what was quiesced: %w", rerr))
+	h.sealed, h.executed = false, false
+	if h.closed {
+		return fail(h.opts.System, op, step, err)
 	}
-	return &OpError{Op: op, Step: step, Loaded: isLoaded(h.opts.System.FS()), Err: err}
+	return fail(h.opts.System, op, step, errors.Join(err, h.letGo(), h.endSeal(), h.ledger.pause()))
 }
 
 // announce measures the events that are still to come.
@@ -88,10 +119,6 @@ func (h *Handover) announce(ctx context.Context) error {
 	}
 	if !h.state.LoadMeasured {
 		if err := h.measure(ctx, events.KexecLoad, h.state.Figures); err != nil {
-			return err
-		}
-		h.state.LoadMeasured = true
-		if err := h.state.write(h.opts.StateDir); err != nil {
 			return err
 		}
 	}
@@ -107,14 +134,24 @@ func (h *Handover) measure(ctx context.Context, name string, figures events.Figu
 	if err != nil {
 		return err
 	}
-	rec, err := events.NewRecord(name, payload, &events.RecordOptions{PCR: h.opts.PCR, Alg: h.ledger.alg})
+	alg := h.ledger.kernel.alg
+	if !hashKnown(alg, nil) {
+		alg = imalog.AlgSHA256
+	}
+	rec, err := events.NewRecord(name, payload, &events.RecordOptions{PCR: h.opts.PCR, Alg: alg})
 	if err != nil {
 		return err
 	}
-	_, err = h.measurer.Measure(ctx, &rec, h.ledger.kernel)
-	h.ledger.take(h.journal.Entries())
-	if err != nil {
+	if _, err := h.measurer.Measure(ctx, &rec, h.ledger.kernel.records); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
+	}
+	if name == events.KexecExecute {
+		h.executed = true
+	} else {
+		h.state.LoadMeasured = true
+		if err := h.state.write(h.opts.StateDir); err != nil {
+			return err
+		}
 	}
 	return h.settle(ctx)
 }
@@ -123,9 +160,6 @@ func (h *Handover) measure(ctx context.Context, name string, figures events.Figu
 // measured between the reading of the list and the end of the load.
 func (h *Handover) carry(ctx context.Context) error {
 	for range h.opts.Rounds {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 		if err := h.settle(ctx); err != nil {
 			return err
 		}
@@ -137,67 +171,89 @@ func (h *Handover) carry(ctx context.Context) error {
 				return fmt.Errorf("save state: %w", err)
 			}
 		}
-		var last []imalog.Record
-		if h.kernelEvent {
-			rec, err := h.kernelExecute()
-			if err != nil {
-				return err
-			}
-			last = append(last, rec)
-		}
-		if err := h.ledger.fill(h.buffer.Bytes(), last...); err != nil {
+		if err := h.fill(); err != nil {
 			return err
 		}
 		if err := h.opts.System.Load(h.image); err != nil {
 			return err
 		}
-		loaded := h.ledger.records
+		loaded, _ := h.ledger.total()
 		if err := h.settle(ctx); err != nil {
 			return err
 		}
-		if h.ledger.records == loaded && h.ledger.pending() == 0 {
+		if h.ledger.pending() > 0 { // listed, and the extend was under way
+			if err := h.settle(ctx); err != nil {
+				return err
+			}
+		}
+		now, _ := h.ledger.total()
+		if now == loaded && h.ledger.pending() == 0 {
 			return nil
 		}
-		h.opts.Logger.Info("records were measured during the load, loading again", slog.Int("records", h.ledger.records-loaded))
+		h.opts.Logger.Info("records were measured during the load, loading again", slog.Int("records", now-loaded))
 	}
 	return fmt.Errorf("%w, %d times: stop what measures with Options.Quiesce", ErrGrowing, h.opts.Rounds)
 }
 
-// settle brings the ledger up to date. A list that no longer replays ends the
-// handover only when it did at Load.
+// fill writes the list, and the record that the kernel will add, into the buffer.
+func (h *Handover) fill() error {
+	var last []imalog.Record
+	if h.kernelEvent {
+		rec, err := h.kernelExecute()
+		if err != nil {
+			return fmt.Errorf("foresee the kernel's kexec_execute (Options.KernelEvent): %w", err)
+		}
+		last = append(last, rec)
+	}
+	return h.ledger.fill(h.buffer.Bytes(), h.opts.Truncate, last...)
+}
+
+// settle brings the ledger up to date and asks whether it may be handed over.
 func (h *Handover) settle(ctx context.Context) error {
-	err := h.ledger.settle(ctx)
-	if errors.Is(err, ErrNotProved) {
-		h.opts.Logger.Warn("the list does not replay to the PCR", slog.Any("error", err))
-		err = h.ledger.settle(ctx) // adrift now: takes the records as they come
+	if err := h.ledger.settle(ctx); err != nil {
+		return err
 	}
-	if err == nil && h.state.Proved && !h.ledger.proof.Proved && !h.opts.Unproved {
-		err = fmt.Errorf("%w, and did at load: %s", ErrNotProved, h.ledger.proof.Reason)
+	return h.vouch()
+}
+
+// vouch refuses a list that does not replay any more and did at Load.
+func (h *Handover) vouch() error {
+	proof := h.ledger.status()
+	if proof.Proved || len(proof.Banks) == 0 && !h.state.Proved {
+		return nil
 	}
-	return err
+	if h.state.Proved && !h.opts.AllowUnproved {
+		return fmt.Errorf("%w, and did at load: %s", ErrNotProved, proof.Reason)
+	}
+	h.opts.Logger.Warn("the list does not replay to the PCR and is carried as it is", slog.String("reason", proof.Reason))
+	return nil
 }
 
 // figures are those of the kernel's events: of the buffer, and of the list
 // before the record that carries them.
 func (h *Handover) figures() events.Figures {
+	records, size := h.ledger.total()
 	return events.Figures{
 		SegmentSize: h.bufferSize(),
-		ListSize:    imalog.HeaderSize + uint64(len(h.ledger.body)),
-		Count:       uint64(h.ledger.records),
+		ListSize:    imalog.HeaderSize + size,
+		Count:       uint64(records),
 	}
 }
 
 // needed is the size of the list and its header, with room for the events that
-// are still to be measured.
+// are still to come.
 func (h *Handover) needed() uint64 {
-	n := imalog.HeaderSize + uint64(len(h.ledger.body))
-	if h.measurer != nil && !h.sealed {
-		n += 2 * maxEventSize
-	}
+	_, size := h.ledger.total()
+	coming := 0
 	if h.kernelEvent {
-		n += maxEventSize
+		coming++
+	} else if h.measurer != nil && !h.executed {
+		coming++
 	}
-	return n
+	if h.measurer != nil && !h.state.LoadMeasured {
+		coming++
+	}
+	return imalog.HeaderSize + size + uint64(coming)*maxEventSize
 }
 
 // maxEventSize bounds a kexec_load or kexec_execute record in the list: three

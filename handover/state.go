@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -17,21 +16,21 @@ import (
 	"github.com/imakexec/imakexec/kexecseg"
 )
 
-// What Resume needs is one JSON file in the state directory, beside the journal,
-// and the image's bytes in another when it is persisted. Both are replaced as a
-// whole, so a reader sees the old or the new one.
+// What Resume needs is one JSON file in the state directory, beside the journal.
+// It is replaced as a whole. The bytes of a persisted image lie in a file that it
+// names by their digest, written before it; older ones are removed after.
 const (
-	stateFile = "handover.json"
-	imageFile = "image"
+	stateFile   = "handover.json"
+	imagePrefix = "image-"
 )
 
 type state struct {
 	BootID       string         `json:"boot_id"`
 	ID           string         `json:"id"` // of the Load: an older Handover sees that it was replaced
+	PCR          uint32         `json:"pcr"`
 	Figures      events.Figures `json:"kexec_load"`
 	LoadMeasured bool           `json:"kexec_load_measured"`
 	Proved       bool           `json:"proved"` // the list replayed at Load
-	Since        int            `json:"since"`
 	Image        *savedImage    `json:"image,omitempty"`
 }
 
@@ -47,6 +46,8 @@ type savedSegment struct {
 	Phys kexecseg.Range `json:"phys"`
 	Size uint64         `json:"size"` // of its bytes in the file, which follow each other
 }
+
+func (s *savedImage) file() string { return imagePrefix + s.Digest[:16] }
 
 // bootID tells this boot from every other one (drivers/char/random.c).
 func bootID(fsys fs.FS) (string, error) {
@@ -64,25 +65,22 @@ func newID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// makeStateDir makes the directory, or makes sure that it is one that nobody
-// else can write to.
+// makeStateDir makes the directory where there is none. That it is one that nobody
+// else can use is for the journal to check, which is opened next.
 func makeStateDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return err
 	}
-	fi, err := os.Lstat(dir)
-	if err != nil {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
-	}
-	if !fi.IsDir() || fi.Mode().Perm()&0o077 != 0 {
-		return fmt.Errorf("%s has mode %v: it must be a directory that nobody else can use (0700)", dir, fi.Mode())
 	}
 	return nil
 }
 
 // readState returns the state of this boot; ErrNothingLoaded when there is none.
 func readState(dir, boot string) (*state, error) {
-	b, err := os.ReadFile(filepath.Join(dir, stateFile))
+	path := filepath.Join(dir, stateFile)
+	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrNothingLoaded
 	}
@@ -91,31 +89,48 @@ func readState(dir, boot string) (*state, error) {
 	}
 	var s state
 	if err := json.Unmarshal(b, &s); err != nil {
-		return nil, fmt.Errorf("%s is damaged, load again: %w", filepath.Join(dir, stateFile), err)
+		return nil, fmt.Errorf("%s is damaged, load again: %w", path, err)
 	}
 	if s.BootID != boot {
-		return nil, fmt.Errorf("%w: %s is of an earlier one", ErrNothingLoaded, dir)
+		return nil, fmt.Errorf("%w: %s is of an earlier one", ErrNothingLoaded, path)
+	}
+	if img := s.Image; img != nil && len(img.Digest) != 2*sha256.Size {
+		return nil, fmt.Errorf("%s is damaged, load again: its image has no digest", path)
 	}
 	return &s, nil
 }
 
+// write replaces the state, and then removes images that it does not name.
 func (s *state) write(dir string) error {
 	b, err := json.MarshalIndent(s, "", "\t")
 	if err != nil {
 		return err
 	}
-	return replaceFile(dir, stateFile, func(w io.Writer) error {
-		_, err := w.Write(append(b, '\n'))
+	if err := replaceFile(dir, stateFile, append(b, '\n')); err != nil {
 		return err
-	})
+	}
+	keep := ""
+	if s.Image != nil {
+		keep = s.Image.file()
+	}
+	return removeImages(dir, keep)
 }
 
 // removeState forgets the handover; the journal stays, since the PCR does.
 func removeState(dir string) error {
-	var errs []error
-	for _, name := range []string{stateFile, imageFile} {
-		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
+	err := os.Remove(filepath.Join(dir, stateFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, removeImages(dir, ""))
+}
+
+func removeImages(dir, keep string) error {
+	paths, err := filepath.Glob(filepath.Join(dir, imagePrefix+"*"))
+	errs := []error{err}
+	for _, path := range paths {
+		if filepath.Base(path) != keep {
+			errs = append(errs, os.Remove(path))
 		}
 	}
 	return errors.Join(errs...)
@@ -124,35 +139,32 @@ func removeState(dir string) error {
 // saveImage writes the image's bytes and describes them.
 func saveImage(dir string, img *kexecseg.Image) (*savedImage, error) {
 	saved := &savedImage{Entry: img.Entry, Flags: img.Flags, IMA: img.IMA}
+	var bytes [][]byte
 	sum := sha256.New()
-	err := replaceFile(dir, imageFile, func(w io.Writer) error {
-		w = io.MultiWriter(w, sum)
-		for _, seg := range img.Segments {
-			saved.Segments = append(saved.Segments, savedSegment{Phys: seg.Phys, Size: uint64(len(seg.Buf))})
-			if _, err := w.Write(seg.Buf); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	for _, seg := range img.Segments {
+		saved.Segments = append(saved.Segments, savedSegment{Phys: seg.Phys, Size: uint64(len(seg.Buf))})
+		bytes = append(bytes, seg.Buf)
+		sum.Write(seg.Buf)
+	}
 	saved.Digest = hex.EncodeToString(sum.Sum(nil))
-	return saved, err
+	return saved, replaceFile(dir, saved.file(), bytes...)
 }
 
 // load reads the image back. Its sizes are checked against the file before any
 // is used.
 func (s *savedImage) load(dir string) (*kexecseg.Image, error) {
-	b, err := os.ReadFile(filepath.Join(dir, imageFile))
+	path := filepath.Join(dir, s.file())
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
 	if sum := sha256.Sum256(b); hex.EncodeToString(sum[:]) != s.Digest {
-		return nil, fmt.Errorf("%s is damaged, load again", filepath.Join(dir, imageFile))
+		return nil, fmt.Errorf("%s is damaged, load again", path)
 	}
 	img := &kexecseg.Image{Entry: s.Entry, Flags: s.Flags, IMA: s.IMA}
 	for i, seg := range s.Segments {
 		if seg.Size > uint64(len(b)) {
-			return nil, fmt.Errorf("%s ends inside segment %d, load again", filepath.Join(dir, imageFile), i)
+			return nil, fmt.Errorf("%s ends inside segment %d, load again", path, i)
 		}
 		img.Segments = append(img.Segments, kexecseg.Segment{Buf: b[:seg.Size:seg.Size], Phys: seg.Phys})
 		b = b[seg.Size:]
@@ -160,9 +172,10 @@ func (s *savedImage) load(dir string) (*kexecseg.Image, error) {
 	return img, nil
 }
 
-// replaceFile writes a new file and puts it in the place of the old one.
-func replaceFile(dir, name string, write func(io.Writer) error) (err error) {
-	f, err := os.CreateTemp(dir, name+".*") // 0600
+// replaceFile writes a new file of mode 0600 and puts it in the place of the old
+// one.
+func replaceFile(dir, name string, content ...[]byte) (err error) {
+	f, err := os.CreateTemp(dir, name+".*")
 	if err != nil {
 		return err
 	}
@@ -172,8 +185,10 @@ func replaceFile(dir, name string, write func(io.Writer) error) (err error) {
 			os.Remove(f.Name())
 		}
 	}()
-	if err := write(f); err != nil {
-		return err
+	for _, b := range content {
+		if _, err := f.Write(b); err != nil {
+			return err
+		}
 	}
 	if err := f.Sync(); err != nil {
 		return err

@@ -1,0 +1,172 @@
+package handover
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+
+	"github.com/imakexec/imakexec/events"
+	"github.com/imakexec/imakexec/imalog"
+)
+
+// kernelFacts are what the kernel's records tell of the kernel.
+type kernelFacts struct {
+	records  int    // in its list
+	size     uint64 // their bytes
+	alg      uint16 // of the digests that it makes (ima_hash=); 0: not seen
+	algOf    string // the record that tells, "boot_aggregate" being the poorer source
+	critical bool   // it measures critical data
+	segment  uint64 // kexec_segment_size of its own last kexec_load
+	last     []byte // the last record, encoded
+}
+
+// read takes over what the kernel has added to its list.
+func (l *ledger) read(ctx context.Context) error {
+	for busy := 0; ; {
+		rec, err := l.list.Next()
+		switch {
+		case err == nil:
+			if err := l.add(rec); err != nil {
+				return err
+			}
+			if l.kernel.records%4096 == 0 && ctx.Err() != nil {
+				return ctx.Err()
+			}
+		case err == io.EOF:
+			return nil
+		case errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("%w: build the kernel with CONFIG_IMA, or mount securityfs on /sys/kernel/security: %w", ErrNoList, err)
+		case errors.Is(err, imalog.ErrShrunk):
+			return l.reread()
+		case errors.Is(err, imalog.ErrBusy) && busy < 50: // somebody deletes records: soon done
+			busy++
+			if err := wait(ctx, lookEvery); err != nil {
+				return err
+			}
+		default:
+			return err
+		}
+	}
+}
+
+// add puts one record of the kernel behind the tail.
+func (l *ledger) add(rec *imalog.Record) error {
+	start := len(l.tail)
+	b, err := rec.AppendBinary(l.tail)
+	if err != nil {
+		return err
+	}
+	l.tail = b
+	l.tailRecords++
+	l.kernel.records++
+	l.kernel.size += uint64(len(b) - start)
+	l.kernel.last = append(l.kernel.last[:0], b[start:]...)
+	l.kernel.notice(rec)
+	return nil
+}
+
+// reread goes on with a list whose oldest records were deleted since they were
+// read (Linux 7.2): what is here of them stays in the list that is handed over,
+// and what follows the last one read is new. Replay tells whether it fits.
+func (l *ledger) reread() error {
+	l.list.Close()
+	l.list = imalog.Live(l.fsys, nil)
+	var fresh []imalog.Record
+	next := 0 // index of the first new one
+	var b []byte
+	for {
+		rec, err := l.list.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if b, err = rec.AppendBinary(b[:0]); err != nil {
+			return err
+		}
+		fresh = append(fresh, rec.Clone())
+		if bytes.Equal(b, l.kernel.last) {
+			next = len(fresh)
+		}
+	}
+	for i := range fresh[next:] {
+		if err := l.add(&fresh[next+i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (k *kernelFacts) notice(rec *imalog.Record) {
+	buf, name := rec.Buf(), rec.Name()
+	switch {
+	case rec.BootAggregate():
+		last, records, size := k.last, k.records, k.size
+		*k = kernelFacts{records: records, size: size, last: last}
+	case buf == nil:
+		return
+	case name == "kernel_version": // label kernel_info, measured at every boot
+		k.critical = true
+	case name == events.KexecLoad:
+		if f, err := events.ParseFigures(buf); err == nil {
+			k.segment = f.SegmentSize
+		}
+	}
+	// boot_aggregate may have another digest than ima_hash= says: that of a bank
+	// which the TPM has (security/integrity/ima/ima_init.c: ima_add_boot_aggregate).
+	if alg, ok := digestAlg(rec); ok && (k.alg == 0 || k.algOf == "boot_aggregate") {
+		k.alg, k.algOf = alg, name
+	}
+}
+
+// digestAlg is the algorithm of a record's file digest: field d-ng or d-ngv2 comes
+// first, "<alg>:" or "<type>:<alg>:", NUL, digest.
+func digestAlg(rec *imalog.Record) (uint16, bool) {
+	if len(rec.Data) < 4 {
+		return 0, false
+	}
+	prefix, _, ok := bytes.Cut(rec.Data[4:], []byte{0})
+	if !ok {
+		return 0, false
+	}
+	names := strings.Split(strings.TrimSuffix(string(prefix), ":"), ":")
+	return imalog.AlgByName(names[len(names)-1])
+}
+
+// guessPadded names the banks that this kernel extends with the padded SHA-1
+// digest: those whose hash was not there when IMA started, which is before any
+// module was loaded.
+func guessPadded(fsys fs.FS, v imalog.Values) []uint16 {
+	crypto, err := fs.ReadFile(fsys, "proc/crypto")
+	if err != nil {
+		return nil
+	}
+	builtIn := map[string]bool{"sha1": true}
+	for entry := range strings.SplitSeq(string(crypto), "\n\n") {
+		var name, module string
+		for line := range strings.Lines(entry) {
+			key, value, _ := strings.Cut(line, ":")
+			switch strings.TrimSpace(key) {
+			case "name":
+				name = strings.TrimSpace(value)
+			case "module":
+				module = strings.TrimSpace(value)
+			}
+		}
+		if module == "kernel" {
+			builtIn[name] = true
+		}
+	}
+	var padded []uint16
+	for alg := range v {
+		if !builtIn[imalog.AlgName(alg)] {
+			padded = append(padded, alg)
+		}
+	}
+	return padded
+}
