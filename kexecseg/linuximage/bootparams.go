@@ -50,6 +50,8 @@ func (bp bootParams) setInitrd(addr, size uint64) {
 
 func (bp bootParams) setCmdline(addr uint64) { bp.putSplit(offCmdline, offExtCmdline, addr) }
 
+func (bp bootParams) setupData() uint64 { return binary.LittleEndian.Uint64(bp[offSetupData:]) }
+
 func (bp bootParams) setSetupData(addr uint64) {
 	binary.LittleEndian.PutUint64(bp[offSetupData:], addr)
 }

@@ -55,15 +55,15 @@ const (
 // bzImage is what the setup header says.
 type bzImage struct {
 	source
-	header   []byte // bytes 0x1f1 to the header's end
-	setup    uint64 // bytes before the protected-mode code
-	align    uint64
-	pref     uint64
-	initSize uint64
-	initrd   uint64 // last address that the initrd may have
-	cmdline  uint64 // longest command line, without the NUL
-	above4G  bool
-	fixed    bool // not relocatable
+	header    []byte // bytes 0x1f1 to the header's end
+	setup     uint64 // bytes before the protected-mode code
+	align     uint64
+	pref      uint64
+	initSize  uint64
+	initrdMax uint64 // last address that the initrd may have
+	cmdline   uint64 // longest command line, without the NUL
+	above4G   bool
+	fixed     bool // not relocatable
 }
 
 // readBzImage reads and judges the setup header.
@@ -93,14 +93,14 @@ func readBzImage(s source) (*bzImage, error) {
 		return nil, imageError(offXLoadFlags, "xloadflags are %#x: the kernel has no 64-bit entry", flags)
 	}
 	b := &bzImage{
-		source:   s,
-		align:    uint64(le.Uint32(h[offAlignment:])),
-		pref:     le.Uint64(h[offPrefAddress:]),
-		initSize: uint64(le.Uint32(h[offInitSize:])),
-		initrd:   uint64(le.Uint32(h[offInitrdMax:])),
-		cmdline:  uint64(le.Uint32(h[offCmdlineSize:])),
-		above4G:  flags&loadedAbove4G != 0,
-		fixed:    h[offRelocatable] == 0,
+		source:    s,
+		align:     uint64(le.Uint32(h[offAlignment:])),
+		pref:      le.Uint64(h[offPrefAddress:]),
+		initSize:  uint64(le.Uint32(h[offInitSize:])),
+		initrdMax: uint64(le.Uint32(h[offInitrdMax:])),
+		cmdline:   uint64(le.Uint32(h[offCmdlineSize:])),
+		above4G:   flags&loadedAbove4G != 0,
+		fixed:     h[offRelocatable] == 0,
 	}
 	end := offHeader + uint64(h[offJump])
 	if end < offInitSize+4 || end > headerMax {
@@ -116,7 +116,7 @@ func readBzImage(s source) (*bzImage, error) {
 	switch {
 	case size <= entry64:
 		return nil, imageError(offSyssize, "syssize says %d bytes of code", size)
-	case b.setup+size > s.size+15: // syssize counts paragraphs
+	case b.setup+size > s.size:
 		return nil, imageError(s.size, "the file ends %d bytes too early: setup_sects and syssize say %d", b.setup+size-s.size, b.setup+size)
 	case s.size-b.setup > b.initSize:
 		return nil, imageError(offInitSize, "init_size is %d, less than the %d bytes to load", b.initSize, s.size-b.setup)

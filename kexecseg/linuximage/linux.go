@@ -7,6 +7,7 @@
 package linuximage
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -45,15 +46,7 @@ func (l *Linux) Plan(ctx context.Context, req *kexecseg.Request) (*kexecseg.Imag
 	if err != nil {
 		return nil, fmt.Errorf("linuximage: kernel: %w", err)
 	}
-	initrd, err := newSource(l.Initrd)
-	if err != nil {
-		return nil, fmt.Errorf("linuximage: initrd: %w", err)
-	}
-	b, err := readBzImage(kernel)
-	if err != nil {
-		return nil, err
-	}
-	total, err := totalRAM(root)
+	bz, err := readBzImage(kernel)
 	if err != nil {
 		return nil, err
 	}
@@ -61,12 +54,31 @@ func (l *Linux) Plan(ctx context.Context, req *kexecseg.Request) (*kexecseg.Imag
 	if err != nil {
 		return nil, err
 	}
-	p := &x86Plan{
-		bzImage: b, initrd: initrd, more: req.Initrd, cmdline: l.Cmdline,
-		imaSize: req.IMASize, memory: req.Memory, machine: m,
-		planner: kexecseg.Planner{Memory: req.Memory, Reserved: l.Reserved, Total: total},
+	initrd, err := l.initrd(req, m)
+	if err != nil {
+		return nil, err
 	}
-	return p.image(ctx)
+	total, err := totalRAM(root)
+	if err != nil {
+		return nil, err
+	}
+	p := &x86Plan{kernel: bz, initrd: initrd, cmdline: l.Cmdline, imaSize: req.IMASize, memory: req.Memory, machine: m}
+	return p.image(ctx, &kexecseg.Planner{Memory: req.Memory, Reserved: l.Reserved, Total: total})
+}
+
+// initrd joins what the next kernel is to unpack.
+func (l *Linux) initrd(req *kexecseg.Request, m *machine) (source, error) {
+	j, err := JoinInitrds(l.Initrd, bytes.NewReader(req.Initrd))
+	if err != nil {
+		return source{}, err
+	}
+	s, err := newSource(j)
+	if err == nil && s.size == 0 && m.efi != nil {
+		// Without an initrd the next kernel takes the one that an EFI table of an
+		// earlier boot points at, where something else lies now.
+		return newSource(emptyArchive())
+	}
+	return s, err
 }
 
 // totalRAM reads what the kernel counts as RAM; 0 where it does not say.

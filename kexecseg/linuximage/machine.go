@@ -13,6 +13,7 @@ import (
 type machine struct {
 	screen []byte // struct screen_info; nil: unknown
 	rsdp   uint64 // address of the ACPI root pointer; 0: found by a scan below 1 MiB
+	efi    *efi   // nil: none
 }
 
 // readMachine reads the running kernel's boot_params and, on EFI, the addresses
@@ -35,12 +36,13 @@ func readMachine(root fs.FS) (*machine, error) {
 		return nil, err
 	}
 	for _, name := range []string{"ACPI20", "ACPI"} {
-		if addr, ok := tables[name]; ok {
+		if addr := tables[name]; addr != 0 {
 			m.rsdp = addr
 			break
 		}
 	}
-	return m, nil
+	m.efi, err = readEFI(root, bp, tables)
+	return m, err
 }
 
 // readSystab reads the addresses of EFI's tables by name (drivers/firmware/efi/

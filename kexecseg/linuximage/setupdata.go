@@ -1,6 +1,10 @@
 package linuximage
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/imakexec/imakexec/kexecseg"
+)
 
 // Types of setup_data nodes (arch/x86/include/uapi/asm/setup_data.h).
 const (
@@ -22,9 +26,17 @@ type setupNode struct {
 
 func (n setupNode) size() uint64 { return roundUp(setupHeader+uint64(len(n.payload)), 8) }
 
-// putSetupData writes the header of a node.
-func putSetupData(dst []byte, next uint64, kind, size uint32) {
-	binary.LittleEndian.PutUint64(dst, next)
-	binary.LittleEndian.PutUint32(dst[8:], kind)
-	binary.LittleEndian.PutUint32(dst[12:], size)
+// appendSetupHeader appends the header of a node.
+func appendSetupHeader(b []byte, next uint64, kind, size uint32) []byte {
+	b = binary.LittleEndian.AppendUint64(b, next)
+	b = binary.LittleEndian.AppendUint32(b, kind)
+	return binary.LittleEndian.AppendUint32(b, size)
+}
+
+// putIMANode writes the header and payload (struct ima_setup_data) of a SETUP_IMA
+// node whose length covers the rest of buf, where the buffer is.
+func putIMANode(buf []byte, buffer kexecseg.Range) {
+	b := appendSetupHeader(buf[:0], 0, setupIMA, uint32(len(buf)-setupHeader))
+	b = binary.LittleEndian.AppendUint64(b, buffer.Start)
+	binary.LittleEndian.AppendUint64(b, buffer.Size)
 }
