@@ -19,7 +19,7 @@ func (f Field) FileDigest() (d FileDigest, err error) {
 		return FileDigest{Sum: f.Data}, nil
 	}
 	const usual = "sha256:\x00"
-	if len(f.Data) >= len(usual) && string(f.Data[:len(usual)]) == usual && f.ID != "d-ngv2" {
+	if f.ID == "d-ng" && len(f.Data) >= len(usual) && string(f.Data[:len(usual)]) == usual {
 		return FileDigest{Alg: "sha256", Sum: f.Data[len(usual):]}, nil
 	}
 	tag, sum, found := bytes.Cut(f.Data, []byte{0})
