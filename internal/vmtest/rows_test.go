@@ -18,8 +18,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	Main(m, measure, ending, tools,
-		pair, plain, stale, cut, outgrown, reload, unload, exclusion, persist, refused, bare)
+	Main(m, append(kexecsegScenarios(), measure, ending, tools,
+		pair, plain, stale, cut, outgrown, reload, unload, exclusion, persist, refused, bare)...)
 }
 
 // target is the next boot's kernel with an initramfs like this one's.

@@ -1,0 +1,105 @@
+//go:build linux
+
+package vmtest
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/imakexec/imakexec/handover"
+	"github.com/imakexec/imakexec/internal/testenv"
+)
+
+// kexecsegScenarios are those of the files kexecseg_*_test.go.
+func kexecsegScenarios() []Scenario {
+	return []Scenario{firmware}
+}
+
+// ovmf are QEMU's arguments for a machine with EFI; its variables are lost with it.
+func ovmf(t *testing.T) []string {
+	const code, vars = "/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"
+	if _, err := os.Stat(code); err != nil {
+		testenv.Skip(t, "needs OVMF, Debian's package ovmf")
+	}
+	return []string{
+		"-drive", "if=pflash,format=raw,unit=0,readonly=on,file=" + code,
+		"-drive", "if=pflash,format=raw,unit=1,snapshot=on,file=" + vars,
+	}
+}
+
+// firmware hands over as often as there are kernels, and sends what each finds of
+// EFI.
+var firmware = Scenario{Name: "firmware", Boots: []func(*Guest){
+	func(g *Guest) {
+		if g.Boot > 0 {
+			arriveAs(g, handover.Complete)
+		}
+		g.MeasureFiles(3, fmt.Sprintf("boot%d", g.Boot))
+		g.Put(fmt.Sprintf("log%d", g.Boot), g.ReadFile("/sys/kernel/security/tpm0/binary_bios_measurements"))
+		g.Put(fmt.Sprintf("efi%d", g.Boot), []byte(describeEFI(g)))
+		if !g.Last() {
+			execute(g, load(g, nil))
+		}
+		g.Capture("end")
+	},
+}}
+
+// describeEFI lists what the kernel shows of EFI: its tables, and where runtime
+// services live.
+func describeEFI(g *Guest) string {
+	shown := make(map[string]string)
+	err := fs.WalkDir(os.DirFS("/sys/firmware/efi"), ".", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() && !strings.HasPrefix(path, "efivars/") {
+			shown[path] = strings.TrimSpace(string(g.ReadFile("/sys/firmware/efi/" + path)))
+		}
+		return err
+	})
+	g.Check(err, "walk EFI")
+	var b strings.Builder
+	for _, path := range slices.Sorted(maps.Keys(shown)) {
+		fmt.Fprintf(&b, "%s: %s\n", path, shown[path])
+	}
+	return b.String()
+}
+
+// A handover keeps what a kernel has of EFI: the tables, runtime services at their
+// addresses, and the firmware's log, which the boot_aggregates are made of.
+func TestEFI(t *testing.T) {
+	for _, kernels := range []string{"6.1 6.1 6.12", "6.12 7.x 6.12", "7.x 6.1 7.x"} {
+		t.Run(kernels, func(t *testing.T) {
+			res := Run(t, Config{Scenario: "firmware", Kernels: strings.Fields(kernels), QEMU: ovmf(t)})
+			Judge(t, res.Capture("end"))
+			log, efi := res.Files["log0"], res.Files["efi0"]
+			if len(log) < 1000 || !bytes.Contains(efi, []byte("runtime-map/1/virt_addr: 0x")) {
+				t.Errorf("a firmware log of %d bytes, and of EFI:\n%s", len(log), efi)
+			}
+			for boot := 1; boot < 3; boot++ {
+				if got := res.Files[fmt.Sprintf("log%d", boot)]; !bytes.Equal(got, log) {
+					t.Errorf("boot %d finds a firmware log of %d bytes, and the first had %d", boot, len(got), len(log))
+				}
+				if got := res.Files[fmt.Sprintf("efi%d", boot)]; !bytes.Equal(got, efi) {
+					t.Errorf("boot %d finds of EFI:\n%s\nand the first found:\n%s", boot, got, efi)
+				}
+			}
+		})
+	}
+}
+
+// With efi=noruntime there are no runtime services to hand over, and the firmware's
+// log still arrives.
+func TestEFINoRuntime(t *testing.T) {
+	res := Run(t, Config{Scenario: "firmware", Kernels: []string{"6.12", "7.x"}, QEMU: ovmf(t), Cmdline: "efi=noruntime"})
+	Judge(t, res.Capture("end"))
+	if log := res.Files["log0"]; len(log) < 1000 || !bytes.Equal(log, res.Files["log1"]) {
+		t.Errorf("firmware logs of %d and %d bytes", len(log), len(res.Files["log1"]))
+	}
+	if efi := res.Files["efi0"]; bytes.Contains(efi, []byte("runtime-map/")) {
+		t.Errorf("EFI has a runtime map:\n%s", efi)
+	}
+}
