@@ -91,7 +91,7 @@ func (f Field) text() ([]byte, error) {
 	switch {
 	case i < 0 && f.ID == "n":
 		return f.Data, nil
-	case i != len(f.Data)-1:
+	case i < 0 || i != len(f.Data)-1:
 		return nil, f.malformed()
 	}
 	return f.Data[:i], nil

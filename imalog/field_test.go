@@ -170,6 +170,7 @@ func TestFieldsByHand(t *testing.T) {
 		"d-modsig":       {Field{ID: "d-modsig", Data: []byte("sha384:\x00" + sum)}, FileDigest{Alg: "sha384", Sum: []byte(sum)}},
 		"n-ng":           {Field{ID: "n-ng", Data: []byte("/a\nb\x00")}, "/a\nb"},
 		"n":              {Field{ID: "n", Data: []byte("/ab")}, "/ab"},
+		"n-ng empty":     {Field{ID: "n-ng"}, nil},
 		"n-ng no NUL":    {Field{ID: "n-ng", Data: []byte("/ab")}, nil},
 		"n-ng two NULs":  {Field{ID: "n-ng", Data: []byte("/a\x00b\x00")}, nil},
 		"sig":            {Field{ID: "sig", Data: []byte("\x06\x03\x06\x01\x02\x03\x04\x00\x02zz")}, Signature{SignatureVerity, 3, 6, 0x01020304, []byte("zz")}},
