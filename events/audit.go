@@ -396,8 +396,9 @@ func (a *auditor) judge(i int) {
 		boundary.Verdict = Complete
 		if load != nil {
 			boundary.Between = execute.Figures.Count - load.Figures.Count
-			if load.Record < execute.Record && boundary.Between > 0 {
-				boundary.Between-- // kexec_load itself is counted
+			base, _ := a.base(i - 1)
+			if load.Record < execute.Record && boundary.Between > 0 && execute.Figures.Count >= uint64(execute.Record)+base {
+				boundary.Between-- // kexec_load itself is counted, unless a kernel counted without it
 			}
 		}
 		if loss := a.gap(i-1, events, execute); loss != nil {
@@ -464,6 +465,10 @@ func (a *auditor) gap(i int, events []scanned, execute *scanned) *Loss {
 		if e.Record < execute.Record && e.Figures.Count <= uint64(e.Record)+base && e.Record > loss.After {
 			loss.After = e.Record
 		}
+	}
+	// User space measures both events at once, so the gap is before them.
+	if after := loss.After; after == execute.Record-1 && after > a.boots[i].first {
+		loss.After, loss.Before = after-1, after
 	}
 	if before := execute.offset + imalog.HeaderSize + bytes; execute.sizes && execute.Figures.ListSize > before {
 		loss.Bytes = execute.Figures.ListSize - before

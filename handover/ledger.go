@@ -188,11 +188,10 @@ func (l *ledger) unconfirmed(ctx context.Context, behind bool) error {
 	rest, n, own := l.rest()
 	l.body, l.records, l.own = append(l.body, rest...), l.records+n, append(l.own, own...)
 	l.tail, l.tailRecords = nil, 0
-	for _, e := range l.open {
-		if e.State == events.Extended {
-			l.placed[e.Seq] = true
-		}
-	}
+	l.open = slices.DeleteFunc(l.open, func(e events.Entry) bool {
+		l.placed[e.Seq] = e.State == events.Extended
+		return l.placed[e.Seq]
+	})
 	var err error
 	if l.proof, err = disproof(ctx, imalog.Records(l.body, nil), &imalog.ReplayOptions{PCR: l.pcr, Hashes: l.hashes}, l.want); err != nil {
 		return err

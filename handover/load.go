@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/imakexec/imakexec/events"
@@ -58,9 +61,9 @@ type Status struct {
 // what would help.
 //
 // An error before kexec_load(2) leaves the image that was loaded before; one after
-// it leaves none, if the kernel lets go of it: OpError.Loaded says. A handover
-// takes three loads at least (Load, and two in Seal), which count where
-// kernel.kexec_load_limit_reboot is set.
+// it leaves none, if the kernel lets go of it: OpError.Loaded says. Where
+// kernel.kexec_load_limit_reboot is set, Load, two loads in Seal and an Unload
+// have to be left.
 func Load(ctx context.Context, t kexecseg.Target, opts *Options) (*Handover, error) {
 	o := opts.withDefaults()
 	h := &Handover{opts: o, target: t}
@@ -83,6 +86,9 @@ func (h *Handover) load(ctx context.Context) (step string, err error) {
 		return "prove list", fmt.Errorf("%w: %s", ErrNotProved, proof.Reason)
 	}
 	h.state = state{BootID: h.state.BootID, ID: newID(), PCR: h.opts.PCR, Proved: proof.Proved}
+	if err := enoughLoads(h.opts.System.FS()); err != nil {
+		return "kexec_load", err
+	}
 	if err := h.plan(ctx); err != nil {
 		return "plan", err
 	}
@@ -98,6 +104,23 @@ func (h *Handover) load(ctx context.Context) (step string, err error) {
 	h.opts.Logger.Info("kexec image loaded", slog.Int("records", records),
 		slog.Uint64("buffer", h.image.IMA.Size), slog.String("proof", h.ledger.status().String()))
 	return "", nil
+}
+
+// enoughLoads refuses to begin what the kernel would not let end: each load counts
+// against the limit, and so does the unload
+// (kernel/kexec_core.c: kexec_load_permitted).
+func enoughLoads(fsys fs.FS) error {
+	const need = 4
+	b, err := fs.ReadFile(fsys, "proc/sys/kernel/kexec_load_limit_reboot")
+	if err != nil {
+		return nil // a kernel before 6.3 has no limit
+	}
+	left, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil || left < 0 || left >= need {
+		return nil
+	}
+	return &kexecseg.RefusedError{Op: "kexec_load", Reason: kexecseg.ErrLoadLimit,
+		Help: fmt.Sprintf("a handover needs %d loads and %d are left: only a reboot through the firmware resets it", need, left)}
 }
 
 // loaded is what Load does when the kernel has the image.

@@ -55,6 +55,7 @@ func disproof(ctx context.Context, list iter.Seq2[imalog.Record, error], replay 
 	p := Proof{Banks: banks(want), Reason: fmt.Sprintf("PCR %d was extended before the first record, or by something that is not in the list", replay.PCR)}
 	if len(audit.Boundaries) > 0 && audit.Boundaries[0].Verdict == events.Headless {
 		p.Reason = "the list's oldest records were deleted"
+		return p, nil
 	}
 	for _, b := range slices.Backward(audit.Boundaries) {
 		if l := b.Loss; l != nil {

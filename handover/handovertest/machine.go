@@ -63,6 +63,10 @@ type Faults struct {
 	// Load, when not nil, is what the kernel answers to kexec_load(2).
 	Load error
 
+	// Unload, when not nil, is what the kernel answers to a kexec_load(2) of
+	// nothing, which drops the image.
+	Unload error
+
 	// Kexec, when not nil, is what the kernel answers to reboot(2).
 	Kexec error
 
@@ -309,7 +313,28 @@ func (m *Machine) Load(img *kexecseg.Image) error {
 func (m *Machine) Unload() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.Faults.Unload != nil {
+		return m.Faults.Unload
+	}
 	m.loaded = nil
+	return nil
+}
+
+// DeleteOldest deletes the n oldest records of the list, as root can with Linux
+// 7.2 and later.
+func (m *Machine) DeleteOldest(n int) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for ; n > 0; n-- {
+		for rec, err := range imalog.Records(m.list, nil) {
+			if err != nil {
+				return err
+			}
+			m.list = m.list[rec.BinarySize():]
+			m.count--
+			break
+		}
+	}
 	return nil
 }
 
@@ -339,9 +364,6 @@ func (m *Machine) Kexec() error {
 	}
 	restored, _, _ := imalog.Restore(buffer) // a kernel keeps the good prefix and boots on
 	for _, rec := range restored {
-		if !rec.Violation() {
-			rec.Digest, _ = rec.AppendDigest(nil, imalog.AlgSHA1)
-		}
 		b, err := rec.AppendBinary(m.list)
 		if err != nil {
 			return err

@@ -33,7 +33,7 @@ func (t *Target) Plan(_ context.Context, req *kexecseg.Request) (*kexecseg.Image
 			ram = r.Range
 		}
 	}
-	if ram.Size < size+slack+page {
+	if size < req.IMASize || size > ram.Size || ram.Size-size < slack+page {
 		return nil, errors.New("handovertest: the machine has no room for the list")
 	}
 	kernel := kexecseg.Segment{Buf: make([]byte, page), Phys: kexecseg.Range{Start: ram.Start, Size: page}}
