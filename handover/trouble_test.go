@@ -235,7 +235,7 @@ func TestLetGoWhenReplaced(t *testing.T) {
 // Room is asked for before the events are measured, and never after.
 func TestNoSealFailsBehindTheEvents(t *testing.T) {
 	ctx := context.Background()
-	for pad := 0; pad < 4096; pad += 60 {
+	for pad := 0; pad < 4096; pad += 150 {
 		b := newBench(t, nil)
 		b.opts.Persist = true
 		b.load().Close()
