@@ -1,6 +1,7 @@
 package handover
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"github.com/imakexec/imakexec/imalog"
@@ -12,7 +13,16 @@ import (
 // fit before those of user space, which are kept, since kexec_execute tells the
 // verifier how many there were.
 func (l *ledger) fill(dst []byte, mayCut bool, last ...imalog.Record) error {
+	body := l.body
 	rest, n, own := l.rest()
+	own = append(l.own[:len(l.own):len(l.own)], own...)
+	if l.kernel.old > 0 {
+		var err error
+		if body, own, err = restorable(append(body[:len(body):len(body)], rest...), own); err != nil {
+			return err
+		}
+		rest, l.filled = nil, 0
+	}
 	var end []byte
 	for _, rec := range last {
 		var err error
@@ -20,17 +30,17 @@ func (l *ledger) fill(dst []byte, mayCut bool, last ...imalog.Record) error {
 			return err
 		}
 	}
-	size := imalog.HeaderSize + len(l.body) + len(rest) + len(end)
+	size := imalog.HeaderSize + len(body) + len(rest) + len(end)
 	l.cut = 0
 	if size > len(dst) {
 		if !mayCut {
 			return fmt.Errorf("%w: it has %d bytes and %d are needed", ErrOutgrown, len(dst), size)
 		}
 		l.filled = 0
-		return l.truncate(dst, rest, append(l.own[:len(l.own):len(l.own)], own...), end, len(last))
+		return l.truncate(dst, [][]byte{body, rest}, own, end, len(last))
 	}
-	at := imalog.HeaderSize + len(l.body)
-	copy(dst[imalog.HeaderSize+l.filled:], l.body[l.filled:])
+	at := imalog.HeaderSize + len(body)
+	copy(dst[imalog.HeaderSize+l.filled:], body[l.filled:])
 	l.filled = len(l.body)
 	at += copy(dst[at:], rest)
 	copy(dst[at:], end)
@@ -38,7 +48,7 @@ func (l *ledger) fill(dst []byte, mayCut bool, last ...imalog.Record) error {
 	return nil
 }
 
-func (l *ledger) truncate(dst, rest []byte, own []span, end []byte, ends int) error {
+func (l *ledger) truncate(dst []byte, parts [][]byte, own []span, end []byte, ends int) error {
 	keep := len(end)
 	for _, s := range own {
 		keep += s.end - s.start
@@ -47,7 +57,7 @@ func (l *ledger) truncate(dst, rest []byte, own []span, end []byte, ends int) er
 	if at+keep > len(dst) {
 		return fmt.Errorf("%w: its %d bytes have no room for the events alone", ErrOutgrown, len(dst))
 	}
-	for _, part := range [][]byte{l.body, rest} {
+	for _, part := range parts {
 		for rec, err := range imalog.Records(part, nil) {
 			if err != nil {
 				return err
@@ -71,4 +81,44 @@ func (l *ledger) truncate(dst, rest []byte, own []span, end []byte, ends int) er
 	at += copy(dst[at:], end)
 	imalog.Header{Version: 1, Size: uint64(at), Count: uint64(count + ends)}.Put(dst)
 	return nil
+}
+
+// restorable rewrites what a kernel lists and would not restore: template "ima",
+// whose fields have no lengths. The same fields under the format "d|n" are restored
+// as "ima", with the same digests
+// (security/integrity/ima/ima_template.c: lookup_template_desc takes either).
+func restorable(list []byte, own []span) (out []byte, moved []span, err error) {
+	off := 0
+	for rec, err := range imalog.Records(list, nil) {
+		if err != nil {
+			return nil, nil, err
+		}
+		isOwn := len(own) > len(moved) && own[len(moved)].start == off
+		off += rec.BinarySize()
+		if rec.Template == "ima" {
+			d, okD := rec.Field("d")
+			n, okN := rec.Field("n")
+			if !okD || !okN {
+				return nil, nil, fmt.Errorf("record before offset %d: template \"ima\" without its fields", off)
+			}
+			rec.Template = "d|n"
+			rec.Data = appendField(appendField(nil, d.Data), append(n.Data[:len(n.Data):len(n.Data)], 0))
+		}
+		start := len(out)
+		if out, err = rec.AppendBinary(out); err != nil {
+			return nil, nil, err
+		}
+		if isOwn {
+			moved = append(moved, span{start, len(out)})
+		}
+	}
+	return out, moved, nil
+}
+
+// restorableExtra is how much longer such a record becomes: the length of its
+// data, of its two fields, a NUL, less that of the name.
+const restorableExtra = 9
+
+func appendField(b, field []byte) []byte {
+	return append(binary.LittleEndian.AppendUint32(b, uint32(len(field))), field...)
 }

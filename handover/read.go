@@ -22,6 +22,7 @@ type kernelFacts struct {
 	critical bool   // it measures critical data
 	segment  uint64 // kexec_segment_size of its own last kexec_load
 	last     []byte // the last record, encoded
+	old      int    // records of template "ima"
 }
 
 // read takes over what the kernel has added to its list.
@@ -65,6 +66,9 @@ func (l *ledger) add(rec *imalog.Record) error {
 	l.kernel.records++
 	l.kernel.size += uint64(len(b) - start)
 	l.kernel.last = append(l.kernel.last[:0], b[start:]...)
+	if rec.Template == "ima" {
+		l.kernel.old++
+	}
 	l.kernel.notice(rec)
 	return nil
 }
@@ -106,8 +110,7 @@ func (k *kernelFacts) notice(rec *imalog.Record) {
 	buf, name := rec.Buf(), rec.Name()
 	switch {
 	case rec.BootAggregate():
-		last, records, size := k.last, k.records, k.size
-		*k = kernelFacts{records: records, size: size, last: last}
+		*k = kernelFacts{records: k.records, size: k.size, last: k.last, old: k.old}
 	case buf == nil:
 		return
 	case name == "kernel_version": // label kernel_info, measured at every boot

@@ -253,7 +253,7 @@ func (h *Handover) needed() uint64 {
 	if h.measurer != nil && !h.state.LoadMeasured {
 		coming++
 	}
-	return imalog.HeaderSize + size + uint64(coming)*maxEventSize
+	return imalog.HeaderSize + size + uint64(coming)*maxEventSize + uint64(h.ledger.kernel.old)*restorableExtra
 }
 
 // maxEventSize bounds a kexec_load or kexec_execute record in the list: three

@@ -449,3 +449,30 @@ func TestUnsafeStateDir(t *testing.T) {
 		t.Errorf("a state directory that others can read: %v, want ErrUnsafe", err)
 	}
 }
+
+// No kernel restores template "ima" as it lists it; the same fields with lengths
+// it does.
+func TestTemplateIMA(t *testing.T) {
+	b := newBench(t, nil)
+	for i := range 20 {
+		name := fmt.Sprintf("/etc/conf-%d", i)
+		data := append(make([]byte, 20), byte(len(name)), 0, 0, 0)
+		rec := imalog.Record{PCR: 10, Template: "ima", Data: append(data, name...)}
+		var err error
+		if rec.Digest, err = rec.AppendDigest(nil, imalog.AlgSHA1); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.MeasureRecord(rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.complete(b.load(), 0)
+	b.measure(200)
+	b.opts.Truncate = true
+	h := b.load()
+	b.measure(200)
+	b.execute(h)
+	if r := b.arrive(); r.Verdict != handover.Truncated || r.Missing != h.Status().Cut {
+		t.Errorf("verdict %v, %d cut", r, h.Status().Cut)
+	}
+}
