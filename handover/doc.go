@@ -39,7 +39,15 @@
 //
 // # Failures
 //
-// Every error is an *OpError that names the step and unwraps to its cause. None of
-// them leaves the machine worse than before: it runs, what was quiesced goes on,
-// ReadList gives a list that replays, and Seal can be called again.
+// Every error is an *OpError that names the step, says whether a kexec image is
+// loaded whose list may lack records, and unwraps to its cause. The machine runs on
+// after it: what was quiesced goes on, ReadList gives a list that replays if there
+// was one, and what failed can be called again.
+//
+// # Limits
+//
+// A record that is measured between the last look at the list and the jump is in
+// the PCR and lost: quiesce what measures, or jump at once. The kernel holds the old
+// image until the new one is there, so Seal needs room for two. Unmounting and
+// sync(2) are the caller's.
 package handover
