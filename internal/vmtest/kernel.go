@@ -50,17 +50,38 @@ func debianKernels() []debianKernel {
 
 const metaPackage = "linux-image-cloud-amd64"
 
+// kernelsEnv is a folder with more kernels, files named vmlinuz-NAME.
+const kernelsEnv = "IMAKEXEC_KERNELS"
+
+// ExtraKernels returns the names of the kernels in that folder; none if it is not
+// given.
+func ExtraKernels() []string {
+	dir := os.Getenv(kernelsEnv)
+	if dir == "" {
+		return nil
+	}
+	paths, _ := filepath.Glob(filepath.Join(dir, "vmlinuz-*")) // its pattern is well formed
+	names := make([]string, len(paths))
+	for i, path := range paths {
+		names[i] = strings.TrimPrefix(filepath.Base(path), "vmlinuz-")
+	}
+	return names
+}
+
 // ErrNoMirror says that nothing tells where Debian's packages are.
 var ErrNoMirror = errors.New("no Debian mirror known")
 
-// Kernel returns the path of a stock Debian kernel: from the user's cache, where
-// Kernel puts it the first time. Deleting the cache (imakexec/kernels in
+// Kernel returns the path of a kernel of ExtraKernels, or of a stock Debian kernel:
+// from the user's cache, where Kernel puts it the first time. Deleting the cache (imakexec/kernels in
 // os.UserCacheDir) brings the versions of that day. The package is unpacked, never
 // installed, and apt works with lists and a configuration of its own.
 func Kernel(ctx context.Context, name string) (string, error) {
+	if slices.Contains(ExtraKernels(), name) {
+		return filepath.Abs(filepath.Join(os.Getenv(kernelsEnv), "vmlinuz-"+name))
+	}
 	i := slices.IndexFunc(debianKernels(), func(k debianKernel) bool { return k.name == name })
 	if i < 0 {
-		return "", fmt.Errorf("vmtest: no kernel %q, only %q", name, KernelNames())
+		return "", fmt.Errorf("vmtest: no kernel %q, only %q and %q", name, KernelNames(), ExtraKernels())
 	}
 	dir, err := cacheDir("kernels")
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) {
 	Main(m, append(kexecsegScenarios(), measure, ending, tools,
-		pair, plain, stale, cut, outgrown, reload, unload, exclusion, persist, refused, bare)...)
+		pair, plain, stale, cut, outgrown, reload, unload, exclusion, persist, refused, limited, bare)...)
 }
 
 // target is the next boot's kernel with an initramfs like this one's.
@@ -191,6 +191,19 @@ func TestPairs(t *testing.T) {
 		for _, to := range KernelNames() {
 			t.Run(from+" to "+to, func(t *testing.T) {
 				judgeChain(t, Run(t, Config{Scenario: "pair", Kernels: []string{from, to}}), 2)
+			})
+		}
+	}
+}
+
+// Kernels with CONFIG_IMA_KEXEC can send a list, but only through
+// kexec_file_load(2); one of 6.16 and later measures a kexec_execute of its own
+// whichever way it was loaded.
+func TestPairsWithKernelsThatSend(t *testing.T) {
+	for _, k := range ExtraKernels() {
+		for _, kernels := range [][]string{{k, "7.x"}, {"6.1", k}, {k, k}} {
+			t.Run(strings.Join(kernels, " to "), func(t *testing.T) {
+				judgeChain(t, Run(t, Config{Scenario: "pair", Kernels: kernels}), 2)
 			})
 		}
 	}
