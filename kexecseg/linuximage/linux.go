@@ -27,10 +27,15 @@ type Linux struct {
 	// Reserved is physical memory that the image must leave alone, beyond what
 	// the memory map says.
 	Reserved []kexecseg.Range
+
+	// Purgatory puts code before the kernel that hashes the whole image once more,
+	// without the IMA buffer, and halts with a word on the first serial port, or
+	// the one that Cmdline has for a console, when a byte changed since Plan.
+	Purgatory bool
 }
 
 // Plan implements kexecseg.Target. Each source is read once, into its segment. The
-// image is entered without a purgatory, and Release is nil.
+// image's Release is nil.
 //
 // An image that is not what the boot protocol says is an ImageError with the
 // offset; what has no place in memory is a *kexecseg.PlacementError.
@@ -62,7 +67,10 @@ func (l *Linux) Plan(ctx context.Context, req *kexecseg.Request) (*kexecseg.Imag
 	if err != nil {
 		return nil, err
 	}
-	p := &x86Plan{kernel: bz, initrd: initrd, cmdline: l.Cmdline, imaSize: req.IMASize, memory: req.Memory, machine: m}
+	p := &x86Plan{
+		kernel: bz, initrd: initrd, cmdline: l.Cmdline, purgatory: l.Purgatory,
+		imaSize: req.IMASize, memory: req.Memory, machine: m,
+	}
 	return p.image(ctx, &kexecseg.Planner{Memory: req.Memory, Reserved: l.Reserved, Total: total})
 }
 

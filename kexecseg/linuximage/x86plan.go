@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/imakexec/imakexec/kexecseg"
+	"github.com/imakexec/imakexec/kexecseg/purgatory"
 )
 
 const (
@@ -17,14 +18,15 @@ const (
 // x86Plan is what one Plan for x86-64 works on. The segments it makes are the
 // kernel; the initrd; the SETUP_IMA node, whose first page is its header and
 // payload and whose other pages are the buffer; and the parameters: boot_params,
-// the trampoline, the command line, the other setup_data nodes.
+// the trampoline, the command line, the other setup_data nodes; and the purgatory.
 type x86Plan struct {
-	kernel  *bzImage
-	initrd  source
-	cmdline string
-	imaSize uint64
-	memory  kexecseg.MemoryMap
-	machine *machine
+	kernel    *bzImage
+	initrd    source
+	cmdline   string
+	purgatory bool
+	imaSize   uint64
+	memory    kexecseg.MemoryMap
+	machine   *machine
 }
 
 func (p *x86Plan) image(ctx context.Context, planner *kexecseg.Planner) (*kexecseg.Image, error) {
@@ -40,7 +42,7 @@ func (p *x86Plan) image(ctx context.Context, planner *kexecseg.Planner) (*kexecs
 	}
 	params := p.params(nodes)
 	kernel := p.kernel.part()
-	var initrd, ima *part
+	var initrd, ima, check *part
 	if size := p.initrd.size; size > 0 {
 		initrd = p.part("initrd", size)
 		initrd.fill = func(buf []byte) error { return p.initrd.read(buf, 0) }
@@ -50,8 +52,11 @@ func (p *x86Plan) image(ctx context.Context, planner *kexecseg.Planner) (*kexecs
 			return nil, err
 		}
 	}
+	if p.purgatory {
+		check = p.part("purgatory", purgatory.Size())
+	}
 	img := &kexecseg.Image{Flags: kexecseg.ArchX86_64}
-	if img.Segments, err = assemble(ctx, planner, kernel, initrd, ima, params); err != nil {
+	if img.Segments, err = assemble(ctx, planner, kernel, initrd, ima, params, check); err != nil {
 		return nil, err
 	}
 
@@ -75,7 +80,54 @@ func (p *x86Plan) image(ctx context.Context, planner *kexecseg.Planner) (*kexecs
 			w.setEFI(p.machine.efi, at)
 		}
 	}
+	if check != nil {
+		if err := p.setPurgatory(img, check, params.Phys.Start, kernel.Phys.Start+entry64); err != nil {
+			return nil, err
+		}
+	}
 	return img, img.Check()
+}
+
+// setPurgatory makes the purgatory the image's entry, in the place of the
+// trampoline. Everything else must be written before.
+func (p *x86Plan) setPurgatory(img *kexecseg.Image, part *part, params, entry uint64) error {
+	exclude := []kexecseg.Range{part.Phys, img.IMA}
+	regions, err := img.SHARegions(exclude...)
+	if err != nil {
+		return err
+	}
+	digest, err := img.Digest(exclude...)
+	if err != nil {
+		return err
+	}
+	code, err := purgatory.Code(part.Phys.Start, &purgatory.Params{
+		Entry: entry, Argument: params, Regions: regions, Digest: digest, Port: serialPort(p.cmdline),
+	})
+	copy(part.Buf, code)
+	img.Entry = part.Phys.Start
+	return err
+}
+
+// serialPort returns the I/O address of the last serial port that the command line
+// has for a console; without one that of the first.
+func serialPort(cmdline string) uint16 {
+	port := uint16(purgatory.COM1)
+	for _, arg := range strings.Fields(cmdline) {
+		if name, ok := strings.CutPrefix(arg, "console=ttyS"); ok {
+			number, _, _ := strings.Cut(name, ",")
+			switch number {
+			case "0":
+				port = purgatory.COM1
+			case "1":
+				port = 0x2f8
+			case "2":
+				port = 0x3e8
+			case "3":
+				port = 0x2e8
+			}
+		}
+	}
+	return port
 }
 
 // part is one that lies where every kernel of this protocol finds it.
