@@ -1,8 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
-	"regexp"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,7 +11,7 @@ import (
 
 // A filter chooses records. What it is empty of it does not ask for.
 type filter struct {
-	names     []*regexp.Regexp // one of them
+	names     []func(name string) bool // one of them
 	templates []string
 	pcrs      []uint32
 	boots     boots
@@ -35,7 +36,7 @@ func (f *filter) match(e *entry) bool {
 		return true
 	}
 	name := e.Name()
-	return slices.ContainsFunc(f.names, func(re *regexp.Regexp) bool { return re.MatchString(name) })
+	return slices.ContainsFunc(f.names, func(match func(string) bool) bool { return match(name) })
 }
 
 // boots is a range of boots, the first being 1; to is 0 where it is open.
@@ -67,60 +68,18 @@ func parseBoots(s string) (boots, error) {
 	return b, nil
 }
 
-// glob compiles a pattern of a shell for a whole name. An asterisk stands for
-// anything, slashes too.
-func glob(pattern string) (*regexp.Regexp, error) {
-	var b strings.Builder
-	b.WriteString(`(?s)\A`)
-	for i := 0; i < len(pattern); i++ {
-		switch c := pattern[i]; c {
-		case '*':
-			b.WriteString(`.*`)
-		case '?':
-			b.WriteString(`.`)
-		case '[':
-			class, n := globClass(pattern[i:])
-			b.WriteString(class)
-			i += n - 1
-		case '\\':
-			if i+1 < len(pattern) {
-				i++
-			}
-			b.WriteString(regexp.QuoteMeta(pattern[i : i+1]))
-		default:
-			n := i + 1
-			for n < len(pattern) && !strings.ContainsRune(`*?[\`, rune(pattern[n])) {
-				n++
-			}
-			b.WriteString(regexp.QuoteMeta(pattern[i:n]))
-			i = n - 1
-		}
+// glob returns what tells the names that a pattern of a shell stands for. An
+// asterisk is anything, slashes too.
+func glob(pattern string) (func(name string) bool, error) {
+	// path.Match keeps slashes out of asterisks, so there must be none. A name has
+	// no NUL.
+	flat := strings.NewReplacer("/", "\x00")
+	pattern = strings.NewReplacer(`\\`, `\\`, `\[`, `\[`, "[!", "[^").Replace(flat.Replace(pattern))
+	if _, err := path.Match(pattern, ""); err != nil {
+		return nil, errors.New("no pattern: give something like '/usr/bin/*'")
 	}
-	b.WriteString(`\z`)
-	re, err := regexp.Compile(b.String())
-	if err != nil {
-		return nil, fmt.Errorf("%q is no pattern: give something like '/usr/bin/*'", pattern)
-	}
-	return re, nil
-}
-
-// globClass translates the class at the start of a pattern, such as [a-z] or
-// [!0-9], and returns how many bytes it takes. One without an end is a bracket.
-func globClass(pattern string) (string, int) {
-	start := 1
-	if start < len(pattern) && (pattern[start] == '!' || pattern[start] == '^') {
-		start++
-	}
-	end := start + 1 // a bracket at once does not close
-	for end < len(pattern) && pattern[end] != ']' {
-		end++
-	}
-	if end >= len(pattern) {
-		return `\[`, 1
-	}
-	class := strings.NewReplacer(`\`, `\\`, `[`, `\[`, `]`, `\]`, `^`, `\^`).Replace(pattern[start:end])
-	if start == 2 {
-		class = "^" + class
-	}
-	return "[" + class + "]", end + 1
+	return func(name string) bool {
+		ok, err := path.Match(pattern, flat.Replace(name))
+		return ok && err == nil
+	}, nil
 }

@@ -48,13 +48,15 @@ func parse(args []string) (*command, error) {
 	output := f.String("o", "", "")
 	f.BoolVar(&c.wide, "wide", false, "")
 	f.Func("name", "", func(s string) error {
-		re, err := glob(s)
-		c.filter.names = append(c.filter.names, re)
+		match, err := glob(s)
+		c.filter.names = append(c.filter.names, match)
 		return err
 	})
 	f.Func("match", "", func(s string) error {
 		re, err := regexp.Compile(s)
-		c.filter.names = append(c.filter.names, re)
+		if err == nil {
+			c.filter.names = append(c.filter.names, re.MatchString)
+		}
 		return err
 	})
 	f.Func("template", "", func(s string) error {

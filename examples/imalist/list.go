@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 )
@@ -45,26 +44,28 @@ func (s *show) record(e *entry) error {
 }
 
 // all shows a whole list and returns why it could not be read to its end.
-func (s *show) all(ctx context.Context, list sequence) error {
-	var failed error
+func (s *show) all(list sequence) error {
 	for rec, err := range list {
-		if err == nil {
-			err = ctx.Err()
-		}
 		if err != nil {
-			failed = err
-			break
+			return s.end(err)
 		}
 		e := s.placer.place(&rec)
 		if err := s.record(&e); err != nil {
 			return err
 		}
 	}
-	if err := s.printer.end(&s.summary); err != nil {
+	return s.end(nil)
+}
+
+// end ends what is shown and returns err, why nothing more can be, or else that
+// records were left out.
+func (s *show) end(err error) error {
+	failed := s.printer.end(&s.summary)
+	switch {
+	case err != nil:
 		return err
-	}
-	if failed == nil && s.problems > 0 {
-		failed = fmt.Errorf("%s left out", count(s.problems, "record"))
+	case failed == nil && s.problems > 0:
+		return fmt.Errorf("%s left out", count(s.problems, "record"))
 	}
 	return failed
 }

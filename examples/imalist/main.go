@@ -27,15 +27,12 @@ const (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	w := &world{in: os.Stdin, out: os.Stdout, err: os.Stderr, root: os.DirFS("/"), openTPM: openTPM}
 	if terminal(os.Stderr) {
 		w.progress = os.Stderr
 	}
 	w.outIsTerminal = terminal(os.Stdout)
-	status := w.run(ctx, os.Args[1:])
-	stop()
-	os.Exit(status)
+	os.Exit(w.run(context.Background(), os.Args[1:]))
 }
 
 // world is what the program is connected to.
@@ -65,7 +62,7 @@ func (w *world) run(ctx context.Context, args []string) int {
 		case c.follow:
 			good, err = true, w.follow(ctx, c, out)
 		default:
-			good, err = w.show(ctx, c, out)
+			good, err = w.show(c, out)
 		}
 		if e := out.Flush(); err == nil {
 			err = e
@@ -74,9 +71,6 @@ func (w *world) run(ctx context.Context, args []string) int {
 	switch {
 	case errors.As(err, new(usageError)):
 		fmt.Fprintf(w.err, "imalist: %v\nimalist -h explains everything\n", err)
-		return exitError
-	case errors.Is(err, context.Canceled):
-		fmt.Fprintln(w.err, "imalist: interrupted")
 		return exitError
 	case err != nil:
 		fmt.Fprintln(w.err, "imalist:", message(err))
@@ -107,7 +101,7 @@ func (w *world) meter(in *input, prints bool) *meter {
 func (w *world) note(s string) { fmt.Fprintln(w.err, "imalist:", s) }
 
 // show prints a list.
-func (w *world) show(ctx context.Context, c *command, out *bufio.Writer) (good bool, err error) {
+func (w *world) show(c *command, out *bufio.Writer) (good bool, err error) {
 	o := w.opener(c)
 	o.raw = c.restore
 	in, err := o.open(c.files)
@@ -118,7 +112,7 @@ func (w *world) show(ctx context.Context, c *command, out *bufio.Writer) (good b
 	m := w.meter(in, true)
 	defer m.clear()
 	list := in.list(m.add)
-	s := show{filter: c.filter, note: w.note, summary: summary{form: in.describe()}}
+	s := show{filter: c.filter, note: func(s string) { m.clear(); w.note(s) }, summary: summary{form: in.describe()}}
 	s.placer.alg = in.alg(c.alg)
 	good = true
 	if c.restore {
@@ -128,7 +122,7 @@ func (w *world) show(ctx context.Context, c *command, out *bufio.Writer) (good b
 		}
 		list, good, s.summary.form = r.list(), r.whole(), r.describe()
 		if !good {
-			w.note(r.reason())
+			s.note(r.reason())
 		}
 	}
 	if s.filter.boots.last {
@@ -137,10 +131,10 @@ func (w *world) show(ctx context.Context, c *command, out *bufio.Writer) (good b
 		s.filter.boots = boots{from: max(1, len(all))}
 	}
 	s.printer = newPrinter(c.output, out, c.wide)
-	return good, s.all(ctx, list)
+	return good, s.all(list)
 }
 
-// follow prints a list that grows.
+// follow prints a list that grows until the context or the user ends it.
 func (w *world) follow(ctx context.Context, c *command, out *bufio.Writer) error {
 	f := &follower{root: w.root, name: liveName, every: c.every, note: w.note, pause: out.Flush}
 	f.opts.Alg = c.alg
@@ -159,12 +153,10 @@ func (w *world) follow(ctx context.Context, c *command, out *bufio.Writer) error
 		e := s.placer.place(rec)
 		return s.record(&e)
 	}
-	err := f.run(ctx)
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
+	defer stop()
 	s.summary.form = "followed until interrupted"
-	if e := s.printer.end(&s.summary); err == nil {
-		err = e
-	}
-	return err
+	return s.end(f.run(ctx))
 }
 
 // liveAttempts bounds how often the running kernel's list and the TPM are read

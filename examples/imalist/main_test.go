@@ -193,7 +193,7 @@ func TestUsage(t *testing.T) {
 		"-o xml":                         "-o xml: it must be table, ascii, json, binary",
 		"-boot zero":                     `invalid value "zero" for flag -boot: "zero" is no boot: give 2, 1-2, 2- or last`,
 		"-pcr ten":                       `invalid value "ten" for flag -pcr: "ten" is no index of a PCR`,
-		"-name [z-a]":                    `invalid value "[z-a]" for flag -name: "[z-a]" is no pattern: give something like '/usr/bin/*'`,
+		"-name [a":                       `invalid value "[a" for flag -name: no pattern: give something like '/usr/bin/*'`,
 		"-match (":                       "invalid value \"(\" for flag -match: error parsing regexp: missing closing ): `(`",
 		"-digest crc":                    `invalid value "crc" for flag -digest: "crc" is no hash algorithm of a PCR bank`,
 		"-verify tpm -bank crc":          `invalid value "crc" for flag -bank: "crc" is no hash algorithm of a PCR bank`,
@@ -299,22 +299,9 @@ func TestOutputFails(t *testing.T) {
 	}
 }
 
-func TestInterrupted(t *testing.T) {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	for _, args := range [][]string{
-		{mainline + "binary_runtime_measurements"},
-		{"-verify", "testdata/evmctl.sha1", mainline + "binary_runtime_measurements"},
-	} {
-		w, _, errs := newWorld(nil)
-		if status := w.run(ctx, args); status != exitError || errs.String() != "imalist: interrupted\n" {
-			t.Errorf("%v: status %d, %s", args, status, errs)
-		}
-	}
-}
-
-// The program as people run it: built, with files and pipes.
-func TestProgram(t *testing.T) {
+// build builds the program.
+func build(t *testing.T) string {
+	t.Helper()
 	binary := filepath.Join(t.TempDir(), "imalist")
 	if runtime.GOOS == "windows" {
 		binary += ".exe"
@@ -322,6 +309,40 @@ func TestProgram(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	return binary
+}
+
+// A list that is followed until somebody presses Ctrl-C.
+func TestProgramFollows(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no signal that a test could send")
+	}
+	k := newKernel(t)
+	k.show(0, 19)
+	var out, errs screen
+	cmd := exec.Command(build(t), "-follow", "-every", "5ms", k.dir)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	out.wait(t, "kexec_execute")
+	k.show(0, 23)
+	out.wait(t, "     22   10  ima-sig   sha256:e32d2ee48c73  /s2\n")
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil || errs.String() != "" {
+		t.Errorf("%v, %s", err, errs.String())
+	}
+	if want := "# 23 records, 2 boots, 2555 bytes; followed until interrupted, sha1 digests\n"; !strings.HasSuffix(out.String(), want) {
+		t.Errorf("ends without a summary:\n%s", out.String())
+	}
+}
+
+// The program as people run it: built, with files and pipes.
+func TestProgram(t *testing.T) {
+	binary := build(t)
 	list := mainline + "binary_runtime_measurements"
 	late := vectors + "late-records/6.12-cloud/arrived/"
 	for name, c := range map[string]struct {
@@ -374,9 +395,6 @@ func TestProgram(t *testing.T) {
 
 // Memory does not grow with a file that is shown or checked.
 func TestConstantMemory(t *testing.T) {
-	if testing.Short() {
-		t.Skip("writes a list of 20 MB")
-	}
 	name := filepath.Join(t.TempDir(), "long")
 	one := readFile(t, mainline+"binary_runtime_measurements")
 	if err := os.WriteFile(name, bytes.Repeat(one, 20<<20/len(one)), 0o600); err != nil {

@@ -51,7 +51,7 @@ func (t *table) record(e *entry) error {
 	if name == "" {
 		name = "-"
 	}
-	cells := []string{strconv.Itoa(e.Index), strconv.FormatUint(uint64(e.PCR), 10), e.Template, digest, name}
+	cells := []string{strconv.Itoa(e.Index), strconv.FormatUint(uint64(e.PCR), 10), plain(e.Template), digest, name}
 	if t.wide {
 		cells = []string{cells[0], cells[1], cells[2], fmt.Sprintf("%x", e.Digest), digest, name}
 	}
