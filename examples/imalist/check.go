@@ -93,6 +93,8 @@ func judge(res *imalog.Result, start imalog.Values, pcr uint32, early bool) *ver
 	}
 	proved := fmt.Sprintf("the first %d of %d", v.Proved, v.Records)
 	switch {
+	case v.Records == 0:
+		v.Reason, v.Findings = "the list is empty", nil
 	case checked == 0:
 		v.Reason = "there is a hash for none of the banks"
 	case len(differing) > 0:

@@ -245,6 +245,13 @@ func TestVerifyWrongDigest(t *testing.T) {
 	}
 }
 
+func TestVerifyEmpty(t *testing.T) {
+	out, _, status := run(t, nil, "-", "-verify", "testdata/evmctl.sha1")
+	if status != exitBad || !strings.HasSuffix(out, "NOT PROVED: the list is empty\n") || strings.Contains(out, "found") {
+		t.Errorf("status %d\n%s", status, out)
+	}
+}
+
 func TestVerifyJSON(t *testing.T) {
 	out, _, status := run(t, nil, "-o", "json", "-audit", "-verify", mainline+"pcrs.txt", mainline+"binary_runtime_measurements")
 	var v struct {

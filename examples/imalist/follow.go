@@ -64,7 +64,7 @@ func (f *follower) drain(ctx context.Context, list *imalog.Follower) error {
 			break
 		}
 		if err != nil {
-			return liveError(f.name, err)
+			return liveError(f.name, f.opts.Alg, err)
 		}
 		if err := f.add(rec); err != nil {
 			return err
@@ -112,7 +112,7 @@ func liveOrder(root fs.FS, alg uint16, name string, busy time.Duration) (binary.
 		var at *imalog.RecordError
 		if !errors.As(err, &at) {
 			if err != nil && err != io.EOF {
-				return nil, liveError(name, err)
+				return nil, liveError(name, alg, err)
 			}
 			return order, nil
 		}
@@ -120,5 +120,5 @@ func liveOrder(root fs.FS, alg uint16, name string, busy time.Duration) (binary.
 			first = err
 		}
 	}
-	return nil, liveError(name, first)
+	return nil, liveError(name, alg, first)
 }

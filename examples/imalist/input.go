@@ -202,7 +202,7 @@ func (o *opener) live(root fs.FS, name string) (part, error) {
 			b, err = rec.AppendBinary(b)
 		}
 		if err != nil {
-			return part{}, liveError(name, err)
+			return part{}, liveError(name, o.alg, err)
 		}
 	}
 	p.data, p.size = bytes.NewReader(b), int64(len(b))
@@ -210,8 +210,11 @@ func (o *opener) live(root fs.FS, name string) (part, error) {
 }
 
 // liveError says of an error of a kernel's list what helps.
-func liveError(name string, err error) error {
+func liveError(name string, alg uint16, err error) error {
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && alg != 0:
+		return fmt.Errorf("%s: there is no binary_runtime_measurements_%s: leave -digest out (kernels have such files since Linux 6.10, for the TPM's banks)",
+			name, imalog.AlgName(alg))
 	case errors.Is(err, fs.ErrNotExist) && name == liveName:
 		return fmt.Errorf("there is no /%s: mount securityfs, boot a kernel with CONFIG_IMA, or name a file (see imalist -h)", ima)
 	case errors.Is(err, fs.ErrNotExist):

@@ -261,6 +261,50 @@ func TestUnreadable(t *testing.T) {
 	}
 }
 
+// What is good before the damage is shown, and where it begins is said, in each form.
+func TestDamaged(t *testing.T) {
+	for name, c := range map[string]struct {
+		file   string
+		cut    int    // bytes that are left of it
+		behind string // them
+		shown  int
+		want   string
+	}{
+		"binary, cut":           {"binary_runtime_measurements", 400, "", 3, "record 3 at offset 324: the list ends within this record"},
+		"binary, noise behind":  {"binary_runtime_measurements", 324, strings.Repeat("\xff", 99), 3, "record 3 at offset 324: not a record"},
+		"per bank, cut":         {"binary_runtime_measurements_sha256", 500, "", 4, "record 4 at offset 467: the list ends within this record"},
+		"ASCII, cut":            {"ascii_runtime_measurements", 700, "", 4, "record 4 at offset 570: not a record"},
+		"ASCII, another behind": {"ascii_runtime_measurements", 570, "and so on\n", 4, "record 4 at offset 570: not a record"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			list := append(readFile(t, mainline+c.file)[:c.cut:c.cut], c.behind...)
+			for _, output := range outputs {
+				out, errs, status := run(t, list, "-o", output, "-")
+				if status != exitError || !strings.HasPrefix(errs, "imalist: standard input: "+c.want) {
+					t.Errorf("%s: status %d, %s", output, status, errs)
+				}
+				if output == "json" || output == "ascii" {
+					if n := strings.Count(out, "\n"); n != c.shown {
+						t.Errorf("%s: %d records\n%s", output, n, out)
+					}
+				}
+			}
+		})
+	}
+	// In the second of two files: its own offset, the list's record.
+	dir := t.TempDir()
+	whole, cut := filepath.Join(dir, "whole"), filepath.Join(dir, "cut")
+	list := readFile(t, mainline+"binary_runtime_measurements")
+	for file, b := range map[string][]byte{whole: list, cut: list[:400]} {
+		if err := os.WriteFile(file, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, errs, status := run(t, nil, whole, cut); status != exitError || !strings.HasPrefix(errs, "imalist: "+cut+": record 26 at offset 324: ") {
+		t.Errorf("status %d, %s", status, errs)
+	}
+}
+
 // errReader fails after what it has.
 type errReader struct {
 	io.Reader
