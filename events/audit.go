@@ -462,7 +462,7 @@ func (a *auditor) gap(i int, events []scanned, execute *scanned) *Loss {
 	}
 	loss := &Loss{After: a.boots[i].first, Before: execute.Record, Records: execute.Figures.Count - place}
 	for _, e := range events {
-		if e.Record < execute.Record && e.Figures.Count <= uint64(e.Record)+base && e.Record > loss.After {
+		if e.Record < execute.Record && e.Figures.Count <= uint64(e.Record)+base {
 			loss.After = e.Record
 		}
 	}

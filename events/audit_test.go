@@ -386,6 +386,19 @@ func TestAuditOtherPCR(t *testing.T) {
 	}
 }
 
+// TestAuditUncountedNames: the kernel counts no bytes for the name of a template
+// that has none, so figures may be smaller than what the list shows.
+func TestAuditUncountedNames(t *testing.T) {
+	a := (&afternoon{t: t}).boot().files(3)
+	a.list[2].Template = "d-ng|n-ng|buf"
+	f := a.figures()
+	f.ListSize -= uint64(len("d-ng|n-ng|buf"))
+	r := audit(t, a.event(KexecExecute, f).boot().list, nil)
+	if verdicts(r) != "cold complete" || r.Boundaries[1].Maker != MakerKernel {
+		t.Errorf("%s", r)
+	}
+}
+
 // TestAuditBanksOfList: the files with longer digests show more bytes than the
 // kernel counts.
 func TestAuditBanksOfList(t *testing.T) {

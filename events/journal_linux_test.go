@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/imakexec/imakexec/internal/softtpm"
 	"github.com/imakexec/imakexec/internal/testenv"
@@ -25,6 +26,62 @@ func TestJournalBootIDOfKernel(t *testing.T) {
 	defer j.Close()
 	if j.BootID() != strings.TrimSpace(string(want)) {
 		t.Errorf("boot id %q, the kernel's %q", j.BootID(), want)
+	}
+}
+
+// TestWriterAlive tells a process from one that is gone and from one that got
+// its number.
+func TestWriterAlive(t *testing.T) {
+	self := newWriter()
+	if !self.alive() {
+		t.Error("this process is not alive")
+	}
+	self.Start--
+	if self.alive() {
+		t.Error("a process that had this one's number is alive")
+	}
+	cmd := exec.Command("sleep", "60")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	start, err := processStart(cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := writer{PID: cmd.Process.Pid, Start: start}
+	if !child.alive() {
+		t.Error("a child is not alive")
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	for cmd.ProcessState == nil { // dead before it is waited for, and after
+		for deadline := 0; child.alive(); deadline++ {
+			if deadline == 1000 {
+				t.Fatal("a child that was killed is alive")
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		cmd.Wait()
+	}
+	if child.alive() {
+		t.Error("a child that was waited for is alive")
+	}
+}
+
+// TestJournalIsNoPipe: opening a named pipe would wait for its other end.
+func TestJournalIsNoPipe(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(filepath.Join(dir, journalName(bootA)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, readOnly := range []bool{false, true} {
+		if _, err := OpenJournal(dir, &JournalOptions{BootID: bootA, ReadOnly: readOnly}); !errors.Is(err, ErrUnsafe) {
+			t.Errorf("read only %v: %v", readOnly, err)
+		}
 	}
 }
 

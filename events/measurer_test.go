@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha512"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"hash"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -446,6 +449,49 @@ func (a afterRead) Send(cmd []byte) ([]byte, error) {
 		a.do()
 	}
 	return rsp, err
+}
+
+// TestValuesOfOddTPM reads TPMs that answer what they were not asked, too little
+// or nothing: an error, and no endless loop.
+func TestValuesOfOddTPM(t *testing.T) {
+	const one = "00000001" + "000403000400" // a selection: PCR 10 of sha1
+	digest := "0014" + strings.Repeat("00", 20)
+	for name, body := range map[string]string{
+		"nothing":         "00000000" + "00000000" + "00000000",
+		"no digest":       "00000000" + one + "00000000",
+		"a bank again":    "00000000" + one + "00000001" + digest,
+		"too short":       "00000000" + one + "00000001" + "000400000000",
+		"an empty digest": "00000000" + one + "00000001" + "0000",
+		"another bank":    "00000000" + "00000001" + "000d03000400" + "00000001" + "0040" + strings.Repeat("00", 64),
+	} {
+		raw, err := hex.DecodeString(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer := binary.BigEndian.AppendUint32([]byte{0x80, 1}, uint32(10+len(raw)))
+		answer = append(append(answer, 0, 0, 0, 0), raw...)
+		m := &Measurer{TPM: oddTPM{softtpm.New(nil), answer}}
+		if v, err := m.Values(t.Context()); !errors.Is(err, ErrBank) {
+			t.Errorf("%s: %x, %v", name, v, err)
+		}
+	}
+	none := &Measurer{TPM: softtpm.New(&softtpm.Options{Banks: []softtpm.Bank{}, Unallocated: []softtpm.Bank{softtpm.SHA1()}})}
+	if v, err := none.Values(t.Context()); !errors.Is(err, ErrBank) {
+		t.Errorf("no bank allocated: %x, %v", v, err)
+	}
+}
+
+// oddTPM gives one answer to every reading of a PCR.
+type oddTPM struct {
+	*softtpm.TPM
+	answer []byte
+}
+
+func (o oddTPM) Send(cmd []byte) ([]byte, error) {
+	if bytes.Equal(cmd[6:10], []byte{0, 0, 1, 0x7e}) {
+		return o.answer, nil
+	}
+	return o.TPM.Send(cmd)
 }
 
 // TestFullDiskExtendsNothing: the journal cannot be written, so the TPM is left

@@ -78,8 +78,8 @@ func (e *SpliceError) Unwrap() error { return e.Err }
 // An entry's Before is a value of the PCR on the way to its place, so the place
 // is looked for from where the replay shows it; mostly it is just there, and a
 // few records later when the kernel was faster than user space. An entry without
-// Before is tried everywhere. An entry that is Extended has to be there, unless
-// want is older; one that is Dropped is not; one that is Unsettled may.
+// Before is tried everywhere. One that is Dropped is not looked for; of any other
+// the PCR tells whether it was extended.
 //
 // A value proves all that leads to it, so what is found is the only list, but
 // for the order of records of other PCRs (Splice puts an entry before them) and
@@ -191,12 +191,8 @@ func (s *splicer) walk(r *imalog.Replayer, k, j int) bool {
 			s.matched, s.end = k, r
 			return true
 		}
-		last := j
-		for last < len(s.entries)-1 && s.entries[last].entry.State != Extended {
-			last++ // one that has to be there ends what may lie here
-		}
 		// The later one first: it was read here although the earlier had its turn.
-		for i := min(last, len(s.entries)-1); i >= j; i-- {
+		for i := len(s.entries) - 1; i >= j; i-- {
 			c := &s.entries[i]
 			if c.before != nil && !r.Match(c.before) {
 				continue

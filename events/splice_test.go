@@ -358,6 +358,8 @@ func TestSpliceWork(t *testing.T) {
 	}{
 		{"in place", newScene(t).kernels(f[:20000]...).own(load, Unsettled, nil, nil).kernels(f[20000:]...), 25001},
 		{"never extended", newScene(t).kernels(f[:20000]...).lost(load, Unsettled).kernels(f[20000:]...), 30001},
+		{"one lost early, one slipped late", newScene(t).kernels(f[:1000]...).lost(load, Unsettled).kernels(f[1000:20000]...).
+			own(record(t, KexecExecute, "e"), Extended, f[20000:20007], nil).kernels(f[20007:]...), 65000},
 		{"seven slipped", newScene(t).kernels(f[:20000]...).own(load, Extended, f[20000:20007], f[20007:20009]).kernels(f[20009:]...), 35500},
 	}
 	for _, tt := range tests {

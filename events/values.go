@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
@@ -118,6 +119,9 @@ func (m *Measurer) readSome(ctx context.Context, banks []uint16, values imalog.V
 			continue
 		}
 		alg := uint16(s.Hash)
+		if values[alg] != nil || !slices.Contains(banks, alg) {
+			return 0, fmt.Errorf("%w: the TPM answers bank %s, which it was not asked for", ErrBank, bankName(alg))
+		}
 		if got == len(digests) {
 			return 0, fmt.Errorf("%w: the TPM lists bank %s and does not answer it", ErrBank, bankName(alg))
 		}

@@ -36,7 +36,9 @@ func (w writer) alive() bool {
 	return err == nil && start == w.Start
 }
 
-// processStart reads field 22 of /proc/<pid>/stat (fs/proc/array.c: do_task_stat).
+// processStart reads field 22 of /proc/<pid>/stat (fs/proc/array.c:
+// do_task_stat), unless field 3 says that only its parent still remembers the
+// process.
 func processStart(pid int) (uint64, error) {
 	name := "/proc/" + strconv.Itoa(pid) + "/stat"
 	b, err := os.ReadFile(name)
@@ -47,6 +49,9 @@ func processStart(pid int) (uint64, error) {
 	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
 	if len(fields) < 20 {
 		return 0, fmt.Errorf("%s: %d fields", name, len(fields)+2)
+	}
+	if state := string(fields[0]); state == "Z" || state == "X" {
+		return 0, fmt.Errorf("%s: the process has ended", name)
 	}
 	return strconv.ParseUint(string(fields[19]), 10, 64)
 }
