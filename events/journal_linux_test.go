@@ -55,14 +55,14 @@ func TestWriterAlive(t *testing.T) {
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	for cmd.ProcessState == nil { // dead before it is waited for, and after
-		for deadline := 0; child.alive(); deadline++ {
-			if deadline == 1000 {
-				t.Fatal("a child that was killed is alive")
-			}
-			time.Sleep(10 * time.Millisecond)
+	for tries := 0; child.alive(); tries++ { // dead before it is waited for
+		if tries == 1000 {
+			t.Fatal("a child that was killed is alive")
 		}
-		cmd.Wait()
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := cmd.Wait(); err == nil {
+		t.Error("the child was not killed")
 	}
 	if child.alive() {
 		t.Error("a child that was waited for is alive")
