@@ -33,7 +33,6 @@ type engine struct {
 
 	violations int
 
-	rec Record // here since a variable of the loop would be allocated anew for each record
 	b   *batch
 	par *pipeline // nil until a second batch is needed, and with one worker
 }
@@ -97,11 +96,10 @@ func (e *engine) read(ctx context.Context, list iter.Seq2[Record, error]) error 
 		if err != nil {
 			return err
 		}
-		e.rec = rec
-		if err := e.add(); err != nil {
+		if err := e.add(&rec); err != nil {
 			return &RecordError{e.bytes, e.records, err}
 		}
-		e.bytes += int64(e.rec.BinarySize())
+		e.bytes += int64(rec.BinarySize())
 		e.records++
 		if e.b.full() {
 			if err := ctx.Err(); err != nil {
@@ -113,12 +111,12 @@ func (e *engine) read(ctx context.Context, list iter.Seq2[Record, error]) error 
 	return nil
 }
 
-func (e *engine) add() error {
+func (e *engine) add(rec *Record) error {
 	if e.records == 0 && !e.unchecked {
-		e.listDigest()
+		e.listDigest(len(rec.Digest))
 	}
 	var flags itemFlags
-	begins := e.rec.BootAggregate()
+	begins := rec.BootAggregate()
 	if begins || e.records == 0 {
 		flags = itemBoot
 		if e.records == 0 {
@@ -132,20 +130,20 @@ func (e *engine) add() error {
 		}
 		e.boots = append(e.boots, e.records)
 		e.kernels = append(e.kernels, "")
-	} else if boot := len(e.boots) - 1; e.records-e.boots[boot] < kernelVersionWithin && string(e.rec.name()) == kernelVersion {
-		e.kernels[boot] = string(e.rec.Buf())
+	} else if boot := len(e.boots) - 1; e.records-e.boots[boot] < kernelVersionWithin && string(rec.name()) == kernelVersion {
+		e.kernels[boot] = string(rec.Buf())
 	}
 	if e.guess != nil {
-		e.guess.see(e.records, &e.rec)
+		e.guess.see(e.records, rec)
 	}
-	return e.b.add(e.records, flags, &e.rec, e.pcr)
+	return e.b.add(e.records, flags, rec, e.pcr)
 }
 
 // listDigest finds out which algorithm the digests listed have.
-func (e *engine) listDigest() {
+func (e *engine) listDigest(size int) {
 	alg := e.listedAlg
 	if alg == 0 {
-		alg = algOfSize(len(e.rec.Digest))
+		alg = algOfSize(size)
 	}
 	if b := newBank(alg, e.hashes[alg]); b.size == 0 {
 		return

@@ -14,13 +14,17 @@ type FileDigest struct {
 // in d-ngv2 "<type>:<alg>:" NUL digest, in d the digest alone, of SHA-1 or MD5
 // (security/integrity/ima/ima_template_lib.c: ima_eventdigest_init_common). An
 // error unwraps to ErrFields.
-func (f Field) FileDigest() (d FileDigest, err error) {
-	if f.ID == "d" {
-		return FileDigest{Sum: f.Data}, nil
-	}
-	const usual = "sha256:\x00"
+func (f Field) FileDigest() (FileDigest, error) {
+	const usual = "sha256:\x00" // nearly all are
 	if f.ID == "d-ng" && len(f.Data) >= len(usual) && string(f.Data[:len(usual)]) == usual {
 		return FileDigest{Alg: "sha256", Sum: f.Data[len(usual):]}, nil
+	}
+	return f.fileDigest()
+}
+
+func (f Field) fileDigest() (d FileDigest, err error) {
+	if f.ID == "d" {
+		return FileDigest{Sum: f.Data}, nil
 	}
 	tag, sum, found := bytes.Cut(f.Data, []byte{0})
 	if !found || len(tag) == 0 || tag[len(tag)-1] != ':' || f.Kind() != KindDigest {
@@ -80,6 +84,9 @@ func word(b []byte) string {
 // and nothing else: it can hold line feeds and any other byte. It aliases the
 // field.
 func (f Field) Text() ([]byte, error) {
+	if end := len(f.Data) - 1; f.kind == KindText && end >= 0 && f.Data[end] == 0 && bytes.IndexByte(f.Data[:end], 0) < 0 {
+		return f.Data[:end], nil
+	}
 	if f.Kind() != KindText {
 		return nil, f.malformed()
 	}

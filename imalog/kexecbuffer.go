@@ -79,6 +79,43 @@ func Dump(dst []byte, list iter.Seq2[Record, error]) (int, error) {
 	return n, failed
 }
 
+// DumpBinary is Dump for a list in binary form that is in memory, of SHA-1
+// digests and in little-endian form: its bytes are copied as they are.
+//
+// count is the number of its records, which whoever read the list knows:
+// Follower.Count, Result.Records. It is not checked while the list fits, so that
+// nothing is done but the copy. If it is negative the records are counted.
+func DumpBinary(dst, list []byte, count int) (int, error) {
+	if len(dst) < HeaderSize {
+		return 0, ErrShort
+	}
+	n := len(list)
+	var failed error
+	if room := len(dst) - HeaderSize; count < 0 || n > room {
+		n, count, failed = whole(list, room)
+	}
+	copy(dst[HeaderSize:], list[:n])
+	Header{headerVersion, uint64(HeaderSize + n), uint64(count)}.Put(dst)
+	return HeaderSize + n, failed
+}
+
+// whole returns the size and the number of the records at the start of a list
+// that fit into room.
+func whole(list []byte, room int) (size, count int, err error) {
+	for rec, err := range Records(list, nil) {
+		if err != nil {
+			return size, count, err
+		}
+		n := rec.BinarySize()
+		if n > room-size {
+			return size, count, ErrShort
+		}
+		size += n
+		count++
+	}
+	return size, count, nil
+}
+
 // Why a kernel gives up restoring a list. Each comes in a *RestoreError.
 var (
 	ErrVersion = errors.New("version of the buffer is not 1")

@@ -70,7 +70,10 @@ func (r *Record) Violation() bool {
 // BootAggregate reports whether the record is the one that IMA makes first in
 // every boot, over the PCRs of the firmware and the boot loader
 // (security/integrity/ima/ima_init.c: ima_add_boot_aggregate).
-func (r *Record) BootAggregate() bool { return string(r.name()) == bootAggregate }
+func (r *Record) BootAggregate() bool {
+	name := r.nameField()
+	return len(name) <= len(bootAggregate)+1 && string(cString(name)) == bootAggregate
+}
 
 const bootAggregate = "boot_aggregate"
 
@@ -79,15 +82,35 @@ const bootAggregate = "boot_aggregate"
 // underscores in it.
 func (r *Record) Name() string { return string(r.name()) }
 
-// name is the second field of every template with a name.
-func (r *Record) name() []byte {
-	c := newCursor(r)
-	for c.next() {
-		if c.field.kind == KindText {
-			return cString(c.field.Data)
+func (r *Record) name() []byte { return cString(r.nameField()) }
+
+// nameField returns the content of the field with the name.
+func (r *Record) nameField() []byte {
+	t := named(r.Template)
+	if t == nil || t.name == templateIMA {
+		c := newCursor(r)
+		for c.next() {
+			if c.field.kind == KindText {
+				return c.field.Data
+			}
 		}
+		return nil
 	}
-	return nil
+	// It is the second field of all others.
+	order, data := byteOrder(r.BigEndian), r.Data
+	if len(data) < 4 {
+		return nil
+	}
+	skip := 4 + uint64(order.uint32(data))
+	if skip+4 > uint64(len(data)) {
+		return nil
+	}
+	size := uint64(order.uint32(data[skip:]))
+	data = data[skip+4:]
+	if size > uint64(len(data)) {
+		return nil
+	}
+	return data[:size:size]
 }
 
 // Buf returns the content of the field buf, critical data or a key as the
