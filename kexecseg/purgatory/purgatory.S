@@ -149,36 +149,34 @@ sha256_plain:
 	push	r15
 	sub	rsp, 64 * 4		# W
 block:
-	xor	ecx, ecx
-1:	mov	eax, [rsi + rcx * 4]
+	.set	t, 0
+	.rept	16
+	mov	eax, [rsi + 4 * t]
 	bswap	eax
-	mov	[rsp + rcx * 4], eax
-	inc	ecx
-	cmp	ecx, 16
-	jb	1b
-2:	mov	eax, [rsp + rcx * 4 - 60]	# sigma0 of W[t-15]: 7, 18, shift 3
+	mov	[rsp + 4 * t], eax
+	.set	t, t + 1
+	.endr
+	.rept	48
+	mov	eax, [rsp + 4 * (t - 15)]	# sigma0: rotations by 7 and 18, shift by 3
 	mov	ebx, eax
-	mov	ebp, eax
-	ror	eax, 7
-	ror	ebx, 18
-	shr	ebp, 3
+	ror	eax, 11
 	xor	eax, ebx
-	xor	eax, ebp
-	add	eax, [rsp + rcx * 4 - 64]
-	add	eax, [rsp + rcx * 4 - 28]
-	mov	ebx, [rsp + rcx * 4 - 8]	# sigma1 of W[t-2]: 17, 19, shift 10
-	mov	ebp, ebx
-	mov	r8d, ebx
+	ror	eax, 7
+	shr	ebx, 3
+	xor	eax, ebx
+	mov	ebx, [rsp + 4 * (t - 2)]	# sigma1: rotations by 17 and 19, shift by 10
+	mov	ecx, ebx
+	ror	ebx, 2
+	xor	ebx, ecx
 	ror	ebx, 17
-	ror	ebp, 19
-	shr	r8d, 10
-	xor	ebx, ebp
-	xor	ebx, r8d
+	shr	ecx, 10
+	xor	ebx, ecx
+	add	eax, [rsp + 4 * (t - 16)]
+	add	eax, [rsp + 4 * (t - 7)]
 	add	eax, ebx
-	mov	[rsp + rcx * 4], eax
-	inc	ecx
-	cmp	ecx, 64
-	jb	2b
+	mov	[rsp + 4 * t], eax
+	.set	t, t + 1
+	.endr
 
 	mov	r8d, [rdi]
 	mov	r9d, [rdi + 4]
