@@ -297,10 +297,14 @@ K:	.long	0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5
 	.long	0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3
 	.long	0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208
 	.long	0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2
-state:	.long	0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a
-	.long	0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19
 message:
 	.asciz	"\r\nimakexec: the kexec image changed in memory, stopped\r\n"
+
+# What is written lies in pages of its own: a processor, and an emulator far more so,
+# is slow to write beside code that it runs.
+	.balign	4096
+state:	.long	0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a
+	.long	0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19
 
 # Filled in by purgatory.go; the last region is the padding.
 	.balign	16
