@@ -11,8 +11,8 @@ import (
 // How many records are hashed together: few enough to stay in a processor's
 // cache, many enough that handing them over costs nothing.
 const (
-	batchRecords = 1024
-	batchBytes   = 96 << 10
+	batchRecords = 512
+	batchBytes   = 48 << 10
 )
 
 // A batch is a run of records on their way through a replay: copied from the

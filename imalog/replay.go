@@ -75,9 +75,12 @@ func NewReplayer(opts *ReplayOptions) *Replayer {
 		}
 		b.padded = alg != AlgSHA1 && slices.Contains(opts.Padded, alg)
 		copy(b.value(), opts.Start[alg])
-		r.banks = append(r.banks, b)
+		i := 0
+		for i < len(r.banks) && r.banks[i].alg < alg {
+			i++
+		}
+		r.banks = slices.Insert(r.banks, i, b)
 	}
-	slices.SortFunc(r.banks, func(a, b bank) int { return int(a.alg) - int(b.alg) })
 	return r
 }
 

@@ -105,18 +105,23 @@ func newVerifier(list iter.Seq2[Record, error], want []Values, opts *ReplayOptio
 				}
 			}
 		}
-		slices.Sort(v.opts.Banks)
 	}
 	v.start = NewReplayer(&v.opts)
 	for _, w := range want {
 		r := &Result{End: v.start.Clone()}
 		for _, alg := range v.opts.Banks {
 			value, ok := w[alg]
-			if ok && r.bank(alg) == nil {
-				r.Banks = append(r.Banks, BankResult{Alg: alg, Prefix: -1, Want: bytes.Clone(value), Checked: v.start.bank(alg) != nil})
+			if !ok || r.bank(alg) != nil {
+				continue
 			}
+			i := 0
+			for i < len(r.Banks) && r.Banks[i].Alg < alg {
+				i++
+			}
+			r.Banks = slices.Insert(r.Banks, i, BankResult{
+				Alg: alg, Prefix: -1, Want: bytes.Clone(value), Checked: v.start.bank(alg) != nil,
+			})
 		}
-		slices.SortFunc(r.Banks, func(a, b BankResult) int { return int(a.Alg) - int(b.Alg) })
 		v.results = append(v.results, r)
 	}
 	return v
