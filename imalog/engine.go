@@ -69,16 +69,6 @@ func (e *engine) hasher(alg uint16) int {
 	return len(e.hashers) - 1
 }
 
-// lane returns the lane of a bank, nil if there is none.
-func (e *engine) lane(alg uint16) *lane {
-	for _, l := range e.lanes {
-		if l.alg == alg {
-			return l
-		}
-	}
-	return nil
-}
-
 // run takes the list through.
 func (e *engine) run(ctx context.Context, list iter.Seq2[Record, error]) error {
 	e.b = new(batch)

@@ -124,7 +124,6 @@ func TestBigEndian(t *testing.T) {
 		opts.ByteOrder = binary.BigEndian
 		big := bigEndian(t, little)
 		file := encode(t, big)
-		text := NewTextReader(bytes.NewReader(c.read(t, "ascii_runtime_measurements")), nil)
 		for i, rec := range records(t, file, opts) {
 			if !bytes.Equal(encode(t, []Record{rec}), encode(t, big[i:i+1])) {
 				t.Fatalf("%s: record %d changed on the way", c.name(), i)
@@ -133,9 +132,8 @@ func TestBigEndian(t *testing.T) {
 				continue // these are printed as bytes
 			}
 			// Otherwise only the digests differ in the text: they cover the lengths.
-			a, err1 := rec.AppendText(nil)
 			rec.Digest = little[i].Digest
-			a, err1 = rec.AppendText(a[:0])
+			a, err1 := rec.AppendText(nil)
 			b, err2 := little[i].AppendText(nil)
 			if err1 != nil || err2 != nil || !bytes.Equal(a, b) {
 				t.Fatalf("%s: record %d prints as %q, want %q", c.name(), i, a, b)
@@ -149,7 +147,7 @@ func TestBigEndian(t *testing.T) {
 		for _, rec := range big {
 			lines, _ = rec.AppendText(lines)
 		}
-		text = NewTextReader(bytes.NewReader(lines), opts)
+		text := NewTextReader(bytes.NewReader(lines), opts)
 		for i := range big {
 			rec, err := text.Next()
 			if err != nil {
