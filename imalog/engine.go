@@ -71,6 +71,9 @@ func (e *engine) hasher(alg uint16) int {
 
 // run takes the list through.
 func (e *engine) run(ctx context.Context, list iter.Seq2[Record, error]) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	e.b = new(batch)
 	err := e.read(ctx, list)
 	if e.par == nil {

@@ -53,8 +53,9 @@ type Replayer struct {
 }
 
 // NewReplayer returns a Replayer before its first record. Banks of algorithms
-// that AlgSize does not know, and SM3 without a hash of its own, are left out:
-// Values does not have them and Match is false for them.
+// that AlgSize does not know, SM3 without a hash of its own, and banks with a
+// Start of another size are left out: Values does not have them and Match is
+// false for them.
 func NewReplayer(opts *ReplayOptions) *Replayer {
 	if opts == nil {
 		opts = &ReplayOptions{}
@@ -70,11 +71,12 @@ func NewReplayer(opts *ReplayOptions) *Replayer {
 	r.banks = make([]bank, 0, len(algs))
 	for _, alg := range algs {
 		b := newBank(alg, opts.Hashes[alg])
-		if b.size == 0 || r.bank(alg) != nil {
+		start, given := opts.Start[alg]
+		if b.size == 0 || given && len(start) != b.size || r.bank(alg) != nil {
 			continue
 		}
 		b.padded = alg != AlgSHA1 && slices.Contains(opts.Padded, alg)
-		copy(b.value(), opts.Start[alg])
+		copy(b.value(), start)
 		i := 0
 		for i < len(r.banks) && r.banks[i].alg < alg {
 			i++

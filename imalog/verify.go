@@ -153,7 +153,7 @@ func (v *verifier) first(ctx context.Context) error {
 	}
 	err := e.run(ctx, v.list)
 	for i, r := range v.results {
-		r.Records, r.Boots = e.records, e.boots
+		r.Records, r.Boots = e.records, slices.Clone(e.boots)
 		r.End.count = v.start.count + e.records
 		for _, l := range e.lanes {
 			p := &l.paths[0]

@@ -235,6 +235,10 @@ func TestVerifyBanks(t *testing.T) {
 	if !res.Matched() || len(res.Banks) != 1 || !bytes.Equal(res.End.Value(AlgSHA256), m.banks[AlgSHA256]) {
 		t.Errorf("SHA-1 wanted: %+v", res.Banks)
 	}
+	short := &ReplayOptions{Start: Values{AlgSHA1: {1, 2}}}
+	if res := verify(t, all(m.list), m.banks, short); res.bank(AlgSHA1).Checked || res.Matched() {
+		t.Errorf("a start of two bytes: %+v", res.bank(AlgSHA1))
+	}
 	for name, want := range map[string]Values{"nothing": nil, "an unknown bank": {0x27: make([]byte, 32)}, "a short value": {AlgSHA1: {1, 2}}} {
 		if verify(t, all(m.list), want, nil).Matched() {
 			t.Errorf("%s is wanted and matches", name)
@@ -513,6 +517,10 @@ func TestVerifyStops(t *testing.T) {
 		}, m.banks, opts)
 		if !errors.Is(err, context.Canceled) || n > 4000 {
 			t.Errorf("%d workers: %v after %d records", workers, err, n)
+		}
+
+		if _, err := Verify(ctx, all(m.list[:1]), m.banks, opts); !errors.Is(err, context.Canceled) {
+			t.Errorf("%d workers: %v from the start", workers, err)
 		}
 
 		// An error of the list comes with what the records before it yield.
