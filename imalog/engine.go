@@ -1,6 +1,7 @@
 package imalog
 
 import (
+	"bytes"
 	"context"
 	"hash"
 	"iter"
@@ -19,7 +20,7 @@ type engine struct {
 	// it is not known and where there is no hash for it.
 	listedAlg uint16
 	listed    int
-	unchecked bool // the digests listed are not looked at
+	unchecked bool // which algorithm that is is not, or no longer, looked for
 	lanes     []*lane
 	guess     *guesser // nil: nothing is guessed
 
@@ -105,8 +106,11 @@ func (e *engine) read(ctx context.Context, list iter.Seq2[Record, error]) error 
 }
 
 func (e *engine) add(rec *Record) error {
-	if e.records == 0 && !e.unchecked {
-		e.listDigest(len(rec.Digest))
+	if !e.unchecked && !rec.Violation() {
+		e.unchecked = true
+		if err := e.listDigest(rec); err != nil {
+			return err
+		}
 	}
 	var flags itemFlags
 	begins := rec.BootAggregate()
@@ -132,23 +136,40 @@ func (e *engine) add(rec *Record) error {
 	return e.b.add(e.records, flags, rec, e.pcr)
 }
 
-// listDigest finds out which algorithm the digests listed have.
-func (e *engine) listDigest(size int) {
-	alg := e.listedAlg
-	if alg == 0 {
-		alg = algOfSize(size)
+// listDigest finds out which algorithm the digests listed have. Where two have
+// that size it is the one that the record's digest is of, or else nobody knows.
+func (e *engine) listDigest(rec *Record) error {
+	var found []bank
+	for _, a := range algs {
+		if a.id == e.listedAlg || e.listedAlg == 0 && a.size == len(rec.Digest) {
+			found = append(found, newBank(a.id, e.hashes[a.id]))
+		}
 	}
-	if b := newBank(alg, e.hashes[alg]); b.size == 0 {
-		return
+	var buf [imaDigestInput]byte
+	input, err := rec.digestInput(&buf)
+	if err != nil {
+		return err
 	}
-	e.listed = e.hasher(alg)
-	for _, l := range e.lanes {
-		l.listed = e.listed
+	for i := range found {
+		b := &found[i]
+		if b.size == 0 {
+			continue
+		}
+		if b.digest(input); len(found) > 1 && !bytes.Equal(b.room(), rec.Digest) {
+			continue
+		}
+		e.listed = e.hasher(b.alg)
+		for _, l := range e.lanes {
+			l.listed = e.listed
+		}
+		break
 	}
+	return nil
 }
 
 // next passes the batch on and gets an empty one.
 func (e *engine) next() {
+	e.unchecked = true // others may be hashing from now on
 	if e.workers == 1 {
 		e.finish(e.b)
 		return

@@ -30,8 +30,9 @@ type ReplayOptions struct {
 	// Hashes adds hashes that the standard library lacks, such as SM3, and may
 	// replace the others.
 	Hashes map[uint16]func() hash.Hash
-	// Listed is the algorithm of the digests that are listed, which are checked.
-	// Zero is the one that their size tells; SM3 has to be named.
+	// Listed is the algorithm of the digests that are listed, which Verify checks.
+	// Zero is the one that their size tells and, for SHA-256 and SM3, the first
+	// record; they are not checked where it tells neither.
 	Listed uint16
 	// Workers is the number of goroutines that AddAll and Verify use, the
 	// caller's among them. Zero is one more than there are banks, at most as many as

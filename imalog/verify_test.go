@@ -246,6 +246,48 @@ func TestVerifyBanks(t *testing.T) {
 	}
 }
 
+// The digests of a list with digests of 32 bytes are SHA-256 or SM3.
+func TestVerifyListedDigests(t *testing.T) {
+	m := newMachine(t, AlgSHA1)
+	m.violation("/v") // tells nothing of the algorithm
+	m.boot("")
+	m.run(10)
+	with := func(alg uint16) []Record {
+		var list []Record
+		for _, rec := range m.list {
+			sum := m.sum(alg, rec.Data)
+			if rec.Violation() {
+				clear(sum)
+			}
+			rec.Digest = sum
+			list = append(list, rec)
+		}
+		list[5].Digest[0] ^= 1
+		return list
+	}
+	wrong := []Finding{{Kind: FindingDigest, Record: 5, Banks: []uint16{AlgSHA1}}}
+	for name, test := range map[string]struct {
+		list []Record
+		opts ReplayOptions
+		want []Finding
+	}{
+		"SHA-1":               {with(AlgSHA1), ReplayOptions{}, wrong},
+		"SHA-256":             {with(AlgSHA256), ReplayOptions{}, wrong},
+		"SHA-384":             {with(AlgSHA384), ReplayOptions{}, wrong},
+		"SM3":                 {with(AlgSM3_256), ReplayOptions{Hashes: sm3Hashes()}, wrong},
+		"SM3, named":          {with(AlgSM3_256), ReplayOptions{Hashes: sm3Hashes(), Listed: AlgSM3_256}, wrong},
+		"SM3 without a hash":  {with(AlgSM3_256), ReplayOptions{}, nil},
+		"SM3, named, no hash": {with(AlgSM3_256), ReplayOptions{Listed: AlgSM3_256}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			res := verify(t, all(test.list), m.banks, &test.opts)
+			if !reflect.DeepEqual(res.Findings, test.want) {
+				t.Errorf("%v, want %v", res.Findings, test.want)
+			}
+		})
+	}
+}
+
 func TestVerifySM3Padded(t *testing.T) {
 	m := newMachine(t, AlgSHA1, AlgSM3_256)
 	m.boot("")
