@@ -197,6 +197,14 @@ func (s *splicer) walk(r *imalog.Replayer, k, j int) bool {
 			if c.before != nil && !r.Match(c.before) {
 				continue
 			}
+			if c.before != nil && c.after != nil {
+				if at, before := s.nearby(spot{i, k, r.Clone()}); before != nil {
+					if s.place(before, at, i) {
+						return true
+					}
+					continue // proved: it has no other place, so want is older
+				}
+			}
 			if s.place(r, k, i) {
 				return true
 			}
@@ -235,55 +243,55 @@ func (s *splicer) place(before *imalog.Replayer, k, i int) bool {
 	return false
 }
 
-// nearby is how many records are looked at first when one slipped between.
-const nearby = 32
-
-// slip tries the places behind a spot. Where After is known, what lies around it
-// decides fast.
+// slip tries the places behind a spot.
 func (s *splicer) slip(sp spot) bool {
-	if s.entries[sp.entry].after != nil {
-		r := sp.state.Clone()
-		for k := sp.kernel; k < min(sp.kernel+nearby, len(s.kernel)); {
-			if !s.add(r, &s.kernel[k]) {
-				return false
-			}
-			k++
-			if s.leadsTo(r, k, sp.entry) {
-				return s.place(r, k, sp.entry)
-			}
-		}
-	}
-	r := sp.state
-	for k := sp.kernel; k < len(s.kernel); {
-		if !s.add(r, &s.kernel[k]) {
+	for sp.kernel < len(s.kernel) {
+		if !s.add(sp.state, &s.kernel[sp.kernel]) {
 			return false
 		}
-		k++
-		if s.place(r, k, sp.entry) {
+		sp.kernel++
+		if s.place(sp.state, sp.kernel, sp.entry) {
 			return true
 		}
 	}
 	return false
 }
 
-// leadsTo reports whether entry i behind k records of the kernel gives its
-// After soon.
-func (s *splicer) leadsTo(before *imalog.Replayer, k, i int) bool {
-	c := &s.entries[i]
-	r := before.Clone()
+// vicinity is how many records of the kernel may have come between reading the PCR
+// and extending it, and as many again before reading it once more, for an entry
+// to be placed by its After.
+const vicinity = 32
+
+// nearby looks for the place at a spot or close behind it from which the entry
+// leads to its After, and returns the state there, nil if there is none.
+func (s *splicer) nearby(sp spot) (int, *imalog.Replayer) {
+	for range vicinity {
+		if s.leadsTo(sp) {
+			return sp.kernel, sp.state
+		}
+		if sp.kernel == len(s.kernel) || !s.add(sp.state, &s.kernel[sp.kernel]) {
+			break
+		}
+		sp.kernel++
+	}
+	return 0, nil
+}
+
+// leadsTo reports whether an entry at a spot gives its After soon.
+func (s *splicer) leadsTo(sp spot) bool {
+	c := &s.entries[sp.entry]
+	r := sp.state.Clone()
 	if !s.add(r, &c.entry.Record) {
 		return false
 	}
-	for range nearby {
+	for k := sp.kernel; ; k++ {
 		if r.Match(c.after) {
 			return true
 		}
-		if k == len(s.kernel) || !s.add(r, &s.kernel[k]) {
+		if k == min(sp.kernel+vicinity, len(s.kernel)) || !s.add(r, &s.kernel[k]) {
 			return false
 		}
-		k++
 	}
-	return false
 }
 
 // ambiguous returns the first entry that could as well lie elsewhere and make
