@@ -151,7 +151,8 @@ func (m *Measurer) Measure(ctx context.Context, rec *imalog.Record, count int) (
 	return m.settle(ctx, done, banks, digests)
 }
 
-// settle extends, finds out what came of it, and tells the journal.
+// settle extends, finds out what came of it, and tells the journal. What the
+// journal cannot write of it now it owes, and without it Splice decides.
 func (m *Measurer) settle(ctx context.Context, done Measured, banks []uint16, digests []tpm2.TPMTHA) (*Measured, error) {
 	err := m.patiently(ctx, func() error {
 		_, err := tpm2.PCRExtend{
