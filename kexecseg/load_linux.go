@@ -52,7 +52,7 @@ func kexecLoad(entry uintptr, segs []kexecSegment, flags uintptr) error {
 		uintptr(unsafe.Pointer(unsafe.SliceData(segs))), flags, 0, 0)
 	runtime.KeepAlive(segs)
 	if errno != 0 {
-		return Diagnose(os.DirFS("/"), "kexec_load", errno)
+		return Diagnose(os.DirFS("/"), opLoad, errno)
 	}
 	return nil
 }
@@ -64,5 +64,5 @@ func Reboot() error {
 	if err == nil {
 		err = errors.New("reboot(2) returned")
 	}
-	return Diagnose(os.DirFS("/"), "reboot", err)
+	return Diagnose(os.DirFS("/"), opReboot, err)
 }

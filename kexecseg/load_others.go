@@ -7,10 +7,10 @@ func notHere(op string) error {
 }
 
 // Load is kexec_load(2), which only Linux has.
-func Load(*Image) error { return notHere("kexec_load") }
+func Load(*Image) error { return notHere(opLoad) }
 
 // Unload drops the loaded image, which only Linux can have.
-func Unload() error { return notHere("kexec_load") }
+func Unload() error { return notHere(opLoad) }
 
 // Reboot jumps into the loaded image, which only Linux can.
-func Reboot() error { return notHere("reboot") }
+func Reboot() error { return notHere(opReboot) }

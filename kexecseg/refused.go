@@ -11,6 +11,7 @@ var (
 	ErrDisabled     = errors.New("sysctl kernel.kexec_load_disabled is set")
 	ErrLoadLimit    = errors.New("sysctl kernel.kexec_load_limit_reboot is used up")
 	ErrPolicy       = errors.New("the IMA appraisal policy forbids an unsigned image")
+	ErrSignature    = errors.New("the kernel image's signature is missing or not trusted")
 	ErrPrivilege    = errors.New("capability CAP_SYS_BOOT is missing")
 	ErrNotSupported = errors.New("not supported by this kernel")
 	ErrBusy         = errors.New("another kexec call is running")

@@ -17,7 +17,7 @@ import (
 	"github.com/imakexec/imakexec/kexecseg"
 )
 
-// Linux is a kernel to kexec into; it is a kexecseg.Target. Its readers are read
+// Linux is a kernel to kexec into; it is a kexecseg.FileTarget. Its readers are read
 // by each Plan, from the start.
 type Linux struct {
 	Kernel  io.ReaderAt // bzImage
@@ -72,6 +72,11 @@ func (l *Linux) Plan(ctx context.Context, req *kexecseg.Request) (*kexecseg.Imag
 		imaSize: req.IMASize, memory: req.Memory, machine: m,
 	}
 	return p.image(ctx, &kexecseg.Planner{Memory: req.Memory, Reserved: l.Reserved, Total: total})
+}
+
+// Files implements kexecseg.FileTarget.
+func (l *Linux) Files(context.Context) (*kexecseg.Files, error) {
+	return &kexecseg.Files{Kernel: l.Kernel, Initrd: l.Initrd, Cmdline: l.Cmdline}, nil
 }
 
 // initrd joins what the next kernel is to unpack.

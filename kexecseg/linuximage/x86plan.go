@@ -152,7 +152,7 @@ func (b *bzImage) part() *part {
 
 // imaPart is the SETUP_IMA node with the buffer in it.
 func (p *x86Plan) imaPart() (*part, error) {
-	const most = 1 << 31 // the node's len has 32 bits
+	const most = uint64(1 << 31) // the node's len has 32 bits
 	if p.imaSize > most {
 		return nil, fmt.Errorf("linuximage: an IMA buffer of %d bytes is more than a setup_data node holds, %d", p.imaSize, most)
 	}

@@ -2,7 +2,6 @@ package kexecseg
 
 import (
 	"errors"
-	"io/fs"
 	"strings"
 	"syscall"
 	"testing"
@@ -59,6 +58,18 @@ func TestDiagnose(t *testing.T) {
 		"memory":                 {"kexec_load", syscall.ENOMEM, nil, ErrNoMemory},
 		"invalid":                {"kexec_load", syscall.EINVAL, nil, ErrImage},
 		"fault":                  {"kexec_load", syscall.EFAULT, nil, ErrImage},
+		"disabled, files":        {"kexec_file_load", syscall.EPERM, disabled, ErrDisabled},
+		"limit, files":           {"kexec_file_load", syscall.EPERM, limit, ErrLoadLimit},
+		"lockdown, files":        {"kexec_file_load", syscall.EPERM, map[string]string{"sys/kernel/security/lockdown": "none [integrity] confidentiality\n"}, ErrLockdown},
+		"appraisal, files":       {"kexec_file_load", syscall.EACCES, nil, ErrPolicy},
+		"not signed":             {"kexec_file_load", syscall.ENODATA, nil, ErrSignature},
+		"unknown key":            {"kexec_file_load", syscall.ENOKEY, nil, ErrSignature},
+		"key not trusted":        {"kexec_file_load", syscall.EKEYREJECTED, nil, ErrSignature},
+		"signature damaged":      {"kexec_file_load", syscall.EBADMSG, nil, ErrSignature},
+		"no kernel":              {"kexec_file_load", syscall.ENOEXEC, nil, ErrImage},
+		"no hole":                {"kexec_file_load", syscall.EADDRNOTAVAIL, nil, ErrAddress},
+		"too large":              {"kexec_file_load", syscall.EFBIG, nil, ErrImage},
+		"no such call":           {"kexec_file_load", syscall.ENOSYS, nil, ErrNotSupported},
 		"nothing loaded":         {"reboot", syscall.EINVAL, nil, ErrNotLoaded},
 		"kernel without kexec":   {"reboot", syscall.EINVAL, map[string]string{"sys/kernel/kexec_loaded": ""}, ErrNotSupported},
 		"an errno nobody thinks": {"kexec_load", syscall.EIO, nil, ErrUnknown},
@@ -85,23 +96,5 @@ func TestDiagnose(t *testing.T) {
 	}
 	if err := (&RefusedError{Op: "kexec_load", Reason: ErrLockdown}); !errors.Is(err, ErrLockdown) || errors.Is(err, ErrBusy) || strings.Contains(err.Error(), "nil") {
 		t.Errorf("without errno: %v", err)
-	}
-}
-
-func TestLoaded(t *testing.T) {
-	for content, want := range map[string]bool{"0\n": false, "1\n": true, "1": true} {
-		fsys := fstest.MapFS{"sys/kernel/kexec_loaded": {Data: []byte(content)}, "sys/kernel/kexec_crash_loaded": {Data: []byte("0\n")}}
-		if got, err := Loaded(fsys); got != want || err != nil {
-			t.Errorf("%q: %v, %v", content, got, err)
-		}
-		if got, err := CrashLoaded(fsys); got || err != nil {
-			t.Errorf("crash: %v, %v", got, err)
-		}
-	}
-	if _, err := Loaded(fstest.MapFS{}); !errors.Is(err, ErrNotSupported) || !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("no file: %v", err)
-	}
-	if _, err := CrashLoaded(fstest.MapFS{"sys/kernel/kexec_crash_loaded": {Data: []byte("yes\n")}}); err == nil || errors.Is(err, ErrNotSupported) {
-		t.Errorf("odd file: %v", err)
 	}
 }
