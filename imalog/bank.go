@@ -1,11 +1,6 @@
 package imalog
 
-import (
-	"crypto/sha1"
-	"crypto/sha256"
-	"crypto/sha512"
-	"hash"
-)
+import "hash"
 
 // A bank is the state of one PCR bank.
 type bank struct {
@@ -50,47 +45,29 @@ func (b *bank) digest(data []byte) {
 	room := b.room()
 	switch {
 	case b.padded && b.alg != AlgSHA1:
-		sum := sha1.Sum(data)
-		clear(room[copy(room, sum[:]):])
+		clear(room[sumInto(room, AlgSHA1, data):])
 	case b.hash != nil:
-		b.hash.Reset()
-		b.hash.Write(data)
-		b.hash.Sum(room[:0])
-	case b.alg == AlgSHA1:
-		sum := sha1.Sum(data)
-		copy(room, sum[:])
-	case b.alg == AlgSHA256:
-		sum := sha256.Sum256(data)
-		copy(room, sum[:])
-	case b.alg == AlgSHA384:
-		sum := sha512.Sum384(data)
-		copy(room, sum[:])
-	case b.alg == AlgSHA512:
-		sum := sha512.Sum512(data)
-		copy(room, sum[:])
+		customInto(room, b.hash, data)
+	default:
+		sumInto(room, b.alg, data)
 	}
 }
 
 // extend replaces the value by the hash of the value and what was set.
 func (b *bank) extend() {
-	switch {
-	case b.hash != nil:
-		b.hash.Reset()
-		b.hash.Write(b.buf[:2*b.size])
-		b.hash.Sum(b.buf[:0])
-	case b.alg == AlgSHA1:
-		sum := sha1.Sum(b.buf[:2*sha1.Size])
-		copy(b.buf[:], sum[:])
-	case b.alg == AlgSHA256:
-		sum := sha256.Sum256(b.buf[:2*sha256.Size])
-		copy(b.buf[:], sum[:])
-	case b.alg == AlgSHA384:
-		sum := sha512.Sum384(b.buf[:2*sha512.Size384])
-		copy(b.buf[:], sum[:])
-	case b.alg == AlgSHA512:
-		sum := sha512.Sum512(b.buf[:2*sha512.Size])
-		copy(b.buf[:], sum[:])
+	in := b.buf[:2*b.size]
+	if b.hash != nil {
+		customInto(in, b.hash, in)
+	} else {
+		sumInto(in, b.alg, in)
 	}
+}
+
+// customInto is sumInto for a hash that was injected.
+func customInto(dst []byte, h hash.Hash, data []byte) {
+	h.Reset()
+	h.Write(data)
+	h.Sum(dst[:0])
 }
 
 // clone returns a copy with a hash of its own.

@@ -2,9 +2,6 @@ package imalog
 
 import (
 	"bytes"
-	"crypto/sha1"
-	"crypto/sha256"
-	"crypto/sha512"
 	"hash"
 )
 
@@ -120,23 +117,10 @@ func (b *batch) hash(h hasher, sums []byte, custom hash.Hash) {
 		it := &b.items[i]
 		in := b.data[it.input:it.end]
 		out := sums[i*h.size : (i+1)*h.size]
-		switch {
-		case custom != nil:
-			custom.Reset()
-			custom.Write(in)
-			custom.Sum(out[:0])
-		case h.alg == AlgSHA1:
-			sum := sha1.Sum(in)
-			copy(out, sum[:])
-		case h.alg == AlgSHA256:
-			sum := sha256.Sum256(in)
-			copy(out, sum[:])
-		case h.alg == AlgSHA384:
-			sum := sha512.Sum384(in)
-			copy(out, sum[:])
-		case h.alg == AlgSHA512:
-			sum := sha512.Sum512(in)
-			copy(out, sum[:])
+		if custom != nil {
+			customInto(out, custom, in)
+		} else {
+			sumInto(out, h.alg, in)
 		}
 	}
 }

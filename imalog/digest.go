@@ -21,21 +21,32 @@ func (r *Record) AppendDigest(b []byte, alg uint16) ([]byte, error) {
 	if err != nil {
 		return b, err
 	}
+	var sum [maxDigest]byte
+	n := sumInto(sum[:], alg, data)
+	if n == 0 {
+		return b, &AlgError{alg}
+	}
+	return append(b, sum[:n]...), nil
+}
+
+// sumInto writes the digest of data to the start of dst, which may be data's
+// own memory, and returns its size; 0 where the standard library lacks the hash.
+func sumInto(dst []byte, alg uint16, data []byte) int {
 	switch alg {
 	case AlgSHA1:
 		sum := sha1.Sum(data)
-		return append(b, sum[:]...), nil
+		return copy(dst, sum[:])
 	case AlgSHA256:
 		sum := sha256.Sum256(data)
-		return append(b, sum[:]...), nil
+		return copy(dst, sum[:])
 	case AlgSHA384:
 		sum := sha512.Sum384(data)
-		return append(b, sum[:]...), nil
+		return copy(dst, sum[:])
 	case AlgSHA512:
 		sum := sha512.Sum512(data)
-		return append(b, sum[:]...), nil
+		return copy(dst, sum[:])
 	}
-	return b, &AlgError{alg}
+	return 0
 }
 
 // imaDigestInput is what the digest of template "ima" covers: a SHA-1 digest and
