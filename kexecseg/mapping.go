@@ -35,7 +35,6 @@ func (e *MapError) Unwrap() error { return e.Err }
 type Mapping struct {
 	img *Image
 	r   Range
-	buf []byte
 }
 
 // Map gives access to a physical range that lies in the bytes of one segment. A
@@ -60,8 +59,7 @@ func (img *Image) Map(r Range) (*Mapping, error) {
 			return fail(m.r, ErrMapped)
 		}
 	}
-	off := r.Start - phys.Start
-	m := &Mapping{img: img, r: r, buf: img.Segments[i].Buf[off : off+r.Size : off+r.Size]}
+	m := &Mapping{img: img, r: r}
 	if img.mappings == nil {
 		img.mappings = make(map[*Mapping]bool)
 	}
@@ -69,20 +67,28 @@ func (img *Image) Map(r Range) (*Mapping, error) {
 	return m, nil
 }
 
-// live reports whether the mapping may still be used.
-func (m *Mapping) live() bool {
+// bytes finds the mapped bytes, in whichever segment holds them by now.
+func (m *Mapping) bytes() ([]byte, error) {
 	m.img.mu.Lock()
 	defer m.img.mu.Unlock()
-	return m.img.mappings[m]
+	if !m.img.mappings[m] {
+		return nil, ErrUnmapped
+	}
+	i := m.img.segment(m.r)
+	if i < 0 {
+		return nil, ErrOutside
+	}
+	seg := m.img.Segments[i]
+	off := m.r.Start - seg.Phys.Start
+	return seg.Buf[off : off+m.r.Size : off+m.r.Size], nil
 }
 
-// Bytes returns the mapped bytes; nil after Unmap and after the image's Close. The
-// slice is the mapping's for as long as it lasts and must not be kept longer.
+// Bytes returns the mapped bytes; nil after Unmap, after the image's Close, and
+// when no segment holds them any more. The slice is good until the segments
+// change.
 func (m *Mapping) Bytes() []byte {
-	if !m.live() {
-		return nil
-	}
-	return m.buf
+	b, _ := m.bytes()
+	return b
 }
 
 // Range returns what was mapped.
@@ -91,14 +97,15 @@ func (m *Mapping) Range() Range { return m.r }
 // WriteAt implements io.WriterAt. A write that passes the end of the mapping
 // writes nothing and is a MapError.
 func (m *Mapping) WriteAt(p []byte, off int64) (int, error) {
-	if !m.live() {
-		return 0, &MapError{Op: "write", Range: m.r, Err: ErrUnmapped}
+	buf, err := m.bytes()
+	if err != nil {
+		return 0, &MapError{Op: "write", Range: m.r, Err: err}
 	}
-	n := uint64(len(m.buf))
+	n := uint64(len(buf))
 	if off < 0 || uint64(off) > n || uint64(len(p)) > n-uint64(off) {
 		return 0, &MapError{Op: "write", Range: Range{m.r.Start + uint64(off), uint64(len(p))}, In: m.r, Err: ErrOutside}
 	}
-	return copy(m.buf[off:], p), nil
+	return copy(buf[off:], p), nil
 }
 
 // Unmap ends the mapping. What was written stays in the image.

@@ -95,3 +95,27 @@ func TestWriteAt(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// A mapping is found by address for as long as it lasts: what is written after
+// segments were merged lands in the image.
+func TestMappingSurvivesMerging(t *testing.T) {
+	img := testImage()
+	m, err := img.Map(img.IMA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seg := img.Segments[1]
+	merged := Segment{Buf: append(make([]byte, 0x1000), seg.Buf...), Phys: Range{seg.Phys.Start - 0x1000, seg.Phys.Size + 0x1000}}
+	img.Segments = []Segment{img.Segments[0], merged}
+	if _, err := m.WriteAt([]byte("list"), 0); err != nil {
+		t.Fatal(err)
+	}
+	off := img.IMA.Start - merged.Phys.Start
+	if got := string(merged.Buf[off : off+4]); got != "list" {
+		t.Errorf("the image has %q where the list was written", got)
+	}
+	img.Segments = img.Segments[:1]
+	if _, err := m.WriteAt([]byte("list"), 0); !errors.Is(err, ErrOutside) || m.Bytes() != nil {
+		t.Errorf("without its segment: %v, want ErrOutside", err)
+	}
+}

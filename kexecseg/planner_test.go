@@ -11,11 +11,14 @@ import (
 
 // audit says what is wrong with a plan. It shares no code with the planner's rules.
 func audit(p *Planner, pieces []Piece, at []Range) error {
-	var ram, sum, top uint64
+	var ram, sum, top, free uint64
 	for _, r := range p.Memory {
 		if r.Type == RAM || r.Type == Kept || r.Type == CrashKernel {
 			ram += r.Size
 			top = r.Start + r.Size
+		}
+		if r.Type == RAM {
+			free = r.Start + r.Size
 		}
 	}
 	if p.Total > 0 {
@@ -39,6 +42,8 @@ func audit(p *Planner, pieces []Piece, at []Range) error {
 			return fmt.Errorf("%s at %v is not within %#x and %#x", piece.Name, r, piece.Min, piece.Max)
 		case last > top-64<<10:
 			return fmt.Errorf("%s at %v is in the last 64 KiB below %#x", piece.Name, r, top)
+		case last > free-64<<10 && r.Start < free:
+			return fmt.Errorf("%s at %v is in the last 64 KiB below %#x", piece.Name, r, free)
 		case r.Size > ram/2 || sum > ram/2:
 			return fmt.Errorf("%s brings the sum to %d of %d", piece.Name, sum, ram)
 		}

@@ -18,7 +18,7 @@ const ruleAligned = "starts where its alignment says"
 const lastBytes = 64 << 10
 
 // rules is the table. The planner keeps every rule and Check finds each that is
-// not kept; kexec_load(2) itself looks at none but the last two and takes pieces
+// not kept; kexec_load(2) itself looks at none but the last three and takes pieces
 // that are not RAM, with which the next kernel dies without a word.
 func rules() []rule {
 	return []rule{
@@ -35,12 +35,16 @@ func rules() []rule {
 			return kept
 		}},
 		{name: "lies clear of the last 64 KiB of RAM", deny: func(p *Planner, _ Piece, _ []Range) []Range {
-			ram := p.ram()
-			if len(ram) == 0 {
-				return nil
+			// The next kernel may end where the firmware's RAM ends, or where this
+			// one's does (mem=, trimmed by MTRRs).
+			var last []Range
+			for _, ram := range [][]Range{p.ram(), p.Memory.OfType(RAM)} {
+				if n := len(ram); n > 0 {
+					top := ram[n-1].End()
+					last = append(last, Range{top - min(top, lastBytes), min(top, lastBytes)})
+				}
 			}
-			top := ram[len(ram)-1].End()
-			return []Range{{top - min(top, lastBytes), min(top, lastBytes)}}
+			return last
 		}},
 		{name: "lies within its bounds", deny: func(_ *Planner, piece Piece, _ []Range) []Range {
 			out := []Range{{0, piece.Min}}

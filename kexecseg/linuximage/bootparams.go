@@ -24,9 +24,14 @@ const (
 	loaderUnknown  = 0xff
 )
 
-// setHeader copies the image's setup header and says who loads it.
+// setHeader copies the image's setup header and says who loads it. What a boot
+// loader fills in is not the image's to say: a stray address in it would be an
+// initrd, a command line or a setup_data list for the next kernel.
 func (bp bootParams) setHeader(header []byte) {
 	copy(bp[offSetupSects:], header)
+	for _, off := range []int{offInitrd, offInitrdSize, offCmdline, offSetupData, offSetupData + 4} {
+		binary.LittleEndian.PutUint32(bp[off:], 0)
+	}
 	bp[offLoader] = loaderUnknown
 }
 

@@ -9,7 +9,8 @@ import (
 // e820Size is the size of struct boot_e820_entry: u64 addr, u64 size, u32 type.
 const e820Size = 20
 
-// e820Types are arch/x86/include/asm/e820/types.h; what is not here is reserved.
+// e820Type gives the number of a type (arch/x86/include/asm/e820/types.h); 0 for
+// what is no memory of the firmware's: a device in /proc/iomem.
 func e820Type(t kexecseg.MemoryType) uint32 {
 	switch t {
 	case kexecseg.RAM, kexecseg.Kept, kexecseg.CrashKernel:
@@ -27,7 +28,11 @@ func e820Type(t kexecseg.MemoryType) uint32 {
 	case kexecseg.SoftReserve:
 		return 0xefffffff
 	}
-	return 2
+	switch t {
+	case kexecseg.Reserved, "reserved", "Unknown E820 type":
+		return 2
+	}
+	return 0
 }
 
 // e820Table encodes the memory map for the next kernel. What this one only keeps
@@ -35,6 +40,9 @@ func e820Type(t kexecseg.MemoryType) uint32 {
 func e820Table(m kexecseg.MemoryMap) []byte {
 	var ranges []kexecseg.MemoryRange
 	for _, r := range m {
+		if e820Type(r.Type) == 0 {
+			continue
+		}
 		if r.Type.IsRAM() {
 			r.Type = kexecseg.RAM
 		}
