@@ -44,6 +44,7 @@ func TestDiagnose(t *testing.T) {
 		"no capability, reboot":  {"reboot", syscall.EPERM, noBoot, ErrPrivilege},
 		"disabled":               {"kexec_load", syscall.EPERM, disabled, ErrDisabled},
 		"limit":                  {"kexec_load", syscall.EPERM, limit, ErrLoadLimit},
+		"lockdown and limit":     {"kexec_load", syscall.EPERM, map[string]string{"sys/kernel/security/lockdown": "none [integrity] confidentiality\n", "proc/sys/kernel/kexec_load_limit_reboot": "0\n"}, ErrLockdown},
 		"integrity":              {"kexec_load", syscall.EPERM, map[string]string{"sys/kernel/security/lockdown": "none [integrity] confidentiality\n"}, ErrLockdown},
 		"confidentiality":        {"kexec_load", syscall.EPERM, map[string]string{"sys/kernel/security/lockdown": "none integrity [confidentiality]\n"}, ErrLockdown},
 		"nobody knows":           {"kexec_load", syscall.EPERM, nil, ErrUnknown},

@@ -4,15 +4,16 @@ import "syscall"
 
 // diagnoses in the order in which the kernel checks (kernel/kexec.c:
 // kexec_load_check; kernel/kexec_core.c: kexec_load_permitted; kernel/kexec_file.c:
-// kimage_validate_signature; kernel/reboot.c). The first that holds is the answer.
+// kimage_validate_signature; kernel/reboot.c). The first that holds is the answer; lockdown
+// comes before the limit, which a load that it forbids uses up.
 func diagnoses() []diagnosis {
 	const loads = opLoad + " " + opFileLoad
 	return []diagnosis{
 		{"", syscall.EPERM, lacksSysBoot, ErrPrivilege, "run as root, with CAP_SYS_BOOT in the initial user namespace"},
 		{loads, syscall.EPERM, contentIs("proc/sys/kernel/kexec_load_disabled", "1"), ErrDisabled, "only a cold boot sets it back to 0"},
-		{loads, syscall.EPERM, contentIs("proc/sys/kernel/kexec_load_limit_reboot", "0"), ErrLoadLimit, "every load counts, a refused one too; only a cold boot raises the limit"},
 		{opLoad, syscall.EPERM, lockedDown, ErrLockdown, "kexec_file_load(2) with a signed kernel is what lockdown allows"},
 		{opFileLoad, syscall.EPERM, lockedDown, ErrLockdown, "lockdown wants a kernel that is signed with a key it trusts"},
+		{loads, syscall.EPERM, contentIs("proc/sys/kernel/kexec_load_limit_reboot", "0"), ErrLoadLimit, "every load counts, a refused one too; only a cold boot raises the limit"},
 		{"", syscall.EPERM, nil, ErrUnknown, "a security module or a seccomp filter may forbid it, or lockdown where securityfs is not mounted"},
 		{opLoad, syscall.EACCES, nil, ErrPolicy, "kexec_file_load(2) with a signed kernel is what the policy allows"},
 		{opFileLoad, syscall.EACCES, nil, ErrPolicy, "the policy wants an IMA signature on kernel and initrd"},
