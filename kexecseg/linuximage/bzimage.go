@@ -1,6 +1,7 @@
 package linuximage
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -68,17 +69,17 @@ type bzImage struct {
 
 // readBzImage reads and judges the setup header.
 func readBzImage(s source) (*bzImage, error) {
-	if s.size < bzImageMinSize {
-		return nil, imageError(s.size, "the file ends before a setup header could")
-	}
-	h := make([]byte, bzImageMinSize)
+	h := make([]byte, min(s.size, bzImageMinSize))
 	if err := s.read(h, 0); err != nil {
 		return nil, fmt.Errorf("linuximage: kernel: %w", err)
 	}
-	le := binary.LittleEndian
 	if err := otherFormat(h); err != nil {
 		return nil, err
 	}
+	if len(h) < bzImageMinSize {
+		return nil, imageError(s.size, "the file ends before a setup header could")
+	}
+	le := binary.LittleEndian
 	if v := le.Uint16(h[offBootFlag:]); v != 0xaa55 {
 		return nil, imageError(offBootFlag, "boot_flag is %#x, not 0xaa55: no bzImage, or a damaged one", v)
 	}
@@ -146,7 +147,7 @@ func otherFormat(h []byte) error {
 		{"\x89LZO", "an lzo file"},
 		{"\x7fELF", "an ELF file, such as vmlinux; the bzImage is what can be booted"},
 	} {
-		if string(h[:len(f.magic)]) == f.magic {
+		if bytes.HasPrefix(h, []byte(f.magic)) {
 			return imageError(0, "this is %s, not a bzImage", f.name)
 		}
 	}
