@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,7 +31,9 @@ func LoadFiles(f *Files) error {
 		}
 		defer initrd.release()
 	}
-	return Diagnose(os.DirFS("/"), opFileLoad, unix.KexecFileLoad(kernel.fd, initrd.fd, f.Cmdline, flags))
+	err = unix.KexecFileLoad(kernel.fd, initrd.fd, f.Cmdline, flags)
+	runtime.KeepAlive(f) // a file that is collected is closed
+	return Diagnose(os.DirFS("/"), opFileLoad, err)
 }
 
 // UnloadFiles drops the loaded image by kexec_file_load(2), where kexec_load(2) is
