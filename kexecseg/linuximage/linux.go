@@ -4,15 +4,20 @@
 // (Documentation/arch/x86/boot.rst), with the kexec buffer of the IMA measurement
 // list inside one SETUP_IMA node. The next kernel's KASLR keeps clear of such a
 // node; of a buffer that a node only points at it does not.
+//
+// On arm64 it is an Image, plain or compressed with gzip, with the running system's
+// device tree rewritten for it (Documentation/arch/arm64/booting.rst).
 package linuximage
 
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 
 	"github.com/imakexec/imakexec/kexecseg"
 )
@@ -20,7 +25,7 @@ import (
 // Linux is a kernel to kexec into; it is a kexecseg.FileTarget. Its readers are read
 // by each Plan, from the start.
 type Linux struct {
-	Kernel  io.ReaderAt // bzImage
+	Kernel  io.ReaderAt // bzImage, or arm64 Image
 	Initrd  io.ReaderAt // nil: none
 	Cmdline string      // without a NUL
 
@@ -31,6 +36,7 @@ type Linux struct {
 	// Purgatory puts code before the kernel that hashes the whole image once more,
 	// without the IMA buffer, and halts with a word on the first serial port, or
 	// the one that Cmdline has for a console, when a byte changed since Plan.
+	// x86-64 only.
 	Purgatory bool
 }
 
@@ -51,6 +57,22 @@ func (l *Linux) Plan(ctx context.Context, req *kexecseg.Request) (*kexecseg.Imag
 	if err != nil {
 		return nil, fmt.Errorf("linuximage: kernel: %w", err)
 	}
+	arm, err := readARMImage(kernel)
+	if err != nil {
+		return nil, err
+	}
+	total, err := totalRAM(root)
+	if err != nil {
+		return nil, err
+	}
+	planner := &kexecseg.Planner{Memory: req.Memory, Reserved: slices.Clone(l.Reserved), Total: total}
+	if arm != nil {
+		return l.planARM(ctx, req, root, arm, planner)
+	}
+	return l.planX86(ctx, req, root, kernel, planner)
+}
+
+func (l *Linux) planX86(ctx context.Context, req *kexecseg.Request, root fs.FS, kernel source, planner *kexecseg.Planner) (*kexecseg.Image, error) {
 	bz, err := readBzImage(kernel)
 	if err != nil {
 		return nil, err
@@ -59,11 +81,7 @@ func (l *Linux) Plan(ctx context.Context, req *kexecseg.Request) (*kexecseg.Imag
 	if err != nil {
 		return nil, err
 	}
-	initrd, err := l.initrd(req, m)
-	if err != nil {
-		return nil, err
-	}
-	total, err := totalRAM(root)
+	initrd, err := l.initrd(req, m.efi != nil)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +89,26 @@ func (l *Linux) Plan(ctx context.Context, req *kexecseg.Request) (*kexecseg.Imag
 		kernel: bz, initrd: initrd, cmdline: l.Cmdline, purgatory: l.Purgatory,
 		imaSize: req.IMASize, memory: req.Memory, machine: m,
 	}
-	return p.image(ctx, &kexecseg.Planner{Memory: req.Memory, Reserved: l.Reserved, Total: total})
+	return p.image(ctx, planner)
+}
+
+func (l *Linux) planARM(ctx context.Context, req *kexecseg.Request, root fs.FS, kernel *armImage, planner *kexecseg.Planner) (*kexecseg.Image, error) {
+	if l.Purgatory {
+		return nil, errors.New("linuximage: there is no purgatory for arm64")
+	}
+	if err := refuseACPI(root, req.IMASize); err != nil {
+		return nil, err
+	}
+	tree, err := readARMTree(root)
+	if err != nil {
+		return nil, err
+	}
+	initrd, err := l.initrd(req, false)
+	if err != nil {
+		return nil, err
+	}
+	p := &armPlan{kernel: kernel, initrd: initrd, cmdline: l.Cmdline, imaSize: req.IMASize, tree: tree}
+	return p.image(ctx, planner)
 }
 
 // Files implements kexecseg.FileTarget.
@@ -79,16 +116,17 @@ func (l *Linux) Files(context.Context) (*kexecseg.Files, error) {
 	return &kexecseg.Files{Kernel: l.Kernel, Initrd: l.Initrd, Cmdline: l.Cmdline}, nil
 }
 
-// initrd joins what the next kernel is to unpack.
-func (l *Linux) initrd(req *kexecseg.Request, m *machine) (source, error) {
+// initrd joins what the next kernel is to unpack. Where there must be one, it is an
+// empty archive if there is none.
+func (l *Linux) initrd(req *kexecseg.Request, must bool) (source, error) {
 	j, err := JoinInitrds(l.Initrd, bytes.NewReader(req.Initrd))
 	if err != nil {
 		return source{}, err
 	}
 	s, err := newSource(j)
-	if err == nil && s.size == 0 && m.efi != nil {
-		// Without an initrd the next kernel takes the one that an EFI table of an
-		// earlier boot points at, where something else lies now.
+	if err == nil && s.size == 0 && must {
+		// On EFI the next kernel would take the one that a table of an earlier boot
+		// points at, where something else lies now.
 		return newSource(emptyArchive())
 	}
 	return s, err
