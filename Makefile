@@ -4,7 +4,7 @@ STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.6.1
 NESTED = $(shell find . -mindepth 2 -name go.mod -exec dirname {} \;)
 TESTFLAGS =
 
-.PHONY: demo test lint fuzz soak vm install simulator
+.PHONY: demo test lint fuzz bench soak vm install simulator
 
 # Plain kexec and this module side by side: no root, no virtual machine, no TPM.
 demo: simulator
@@ -27,6 +27,10 @@ lint: simulator
 FUZZTIME = 3s
 fuzz:
 	.ci/fuzz $(FUZZTIME)
+
+# Each figure beside its floor, and beside evmctl.
+bench: install
+	go test -run '^$$' -bench . ./imalog ./events ./kexecseg/... ./handover
 
 # Sixteen handovers under KASLR.
 soak: export IMAKEXEC_TEST = all
