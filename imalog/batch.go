@@ -68,7 +68,8 @@ func (b *batch) add(index int, flags itemFlags, rec *Record, pcr uint32) error {
 	} else {
 		var buf [imaDigestInput]byte
 		in, err := rec.digestInput(&buf)
-		if err != nil {
+		// What extends nothing, or 0xff bytes, needs no digest.
+		if err != nil && flags&(itemOther|itemViolation) == 0 {
 			return err
 		}
 		b.data = append(b.data, in...)

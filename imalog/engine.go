@@ -107,10 +107,7 @@ func (e *engine) read(ctx context.Context, list iter.Seq2[Record, error]) error 
 
 func (e *engine) add(rec *Record) error {
 	if !e.unchecked && !rec.Violation() {
-		e.unchecked = true
-		if err := e.listDigest(rec); err != nil {
-			return err
-		}
+		e.listDigest(rec)
 	}
 	var flags itemFlags
 	begins := rec.BootAggregate()
@@ -138,17 +135,18 @@ func (e *engine) add(rec *Record) error {
 
 // listDigest finds out which algorithm the digests listed have. Where two have
 // that size it is the one that the record's digest is of, or else nobody knows.
-func (e *engine) listDigest(rec *Record) error {
+func (e *engine) listDigest(rec *Record) {
+	var buf [imaDigestInput]byte
+	input, err := rec.digestInput(&buf)
+	if err != nil {
+		return // the next record may tell
+	}
+	e.unchecked = true
 	var found []bank
 	for _, a := range algs {
 		if a.id == e.listedAlg || e.listedAlg == 0 && a.size == len(rec.Digest) {
 			found = append(found, newBank(a.id, e.hashes[a.id]))
 		}
-	}
-	var buf [imaDigestInput]byte
-	input, err := rec.digestInput(&buf)
-	if err != nil {
-		return err
 	}
 	for i := range found {
 		b := &found[i]
@@ -164,7 +162,6 @@ func (e *engine) listDigest(rec *Record) error {
 		}
 		break
 	}
-	return nil
 }
 
 // next passes the batch on and gets an empty one.

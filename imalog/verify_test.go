@@ -195,6 +195,30 @@ func TestVerifyOtherPCR(t *testing.T) {
 	}
 }
 
+// Data that can have no digest matters only where one is extended.
+func TestReplayWithoutADigest(t *testing.T) {
+	for _, rec := range []Record{
+		{PCR: 11, Digest: bytes.Repeat([]byte{1}, 20), Template: templateIMA, Data: []byte("short")},
+		{PCR: DefaultPCR, Digest: make([]byte, 20), Template: templateIMA, Data: []byte("short")},
+	} {
+		for _, at := range []int{0, 3} {
+			m := newMachine(t, AlgSHA1, AlgSHA256)
+			m.run(3)
+			m.list = slices.Insert(m.list, at, rec)
+			one := NewReplayer(nil)
+			for i := range m.list {
+				if err := one.Add(&m.list[i]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			res := verify(t, all(m.list), one.Values(), nil)
+			if !res.Matched() || res.Records != len(m.list) {
+				t.Errorf("%v at %d: %+v", &rec, at, res.Banks)
+			}
+		}
+	}
+}
+
 func TestVerifyFromStart(t *testing.T) {
 	m := newMachine(t, AlgSHA1, AlgSHA256)
 	m.boot("")
