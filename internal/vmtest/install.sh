@@ -3,7 +3,7 @@
 # nothing when they are there; needs root or sudo when they are not.
 set -eu
 
-[ $# -gt 0 ] || set -- qemu-system-x86 qemu-system-arm swtpm swtpm-tools ovmf \
+[ $# -gt 0 ] || set -- qemu-system-x86 qemu-system-arm qemu-efi-aarch64 swtpm swtpm-tools ovmf \
 	ima-evm-utils device-tree-compiler debian-archive-keyring ca-certificates
 
 if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then

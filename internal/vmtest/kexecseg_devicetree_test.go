@@ -1,0 +1,126 @@
+//go:build linux
+
+package vmtest
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/imakexec/imakexec/handover"
+	"github.com/imakexec/imakexec/internal/testenv"
+	"github.com/imakexec/imakexec/kexecseg/linuximage"
+)
+
+// armKernelEnv is the path of an arm64 Image, plain or gzip, that has
+// HAVE_IMA_KEXEC and a built-in TPM driver; Debian's have neither, so there is none
+// to download and these tests are left out without it.
+const armKernelEnv = "IMAKEXEC_ARM64_KERNEL"
+
+// armKernel returns the kernel, uncompressed: QEMU starts it so.
+func armKernel(t *testing.T) string {
+	t.Helper()
+	path := os.Getenv(armKernelEnv)
+	if path == "" {
+		t.Skipf("%s names no arm64 kernel", armKernelEnv)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.HasPrefix(b, []byte("\x1f\x8b")) {
+		z, err := gzip.NewReader(bytes.NewReader(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err = io.ReadAll(z); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path = filepath.Join(t.TempDir(), "Image")
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// armInit is build for arm64.
+func armInit(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "init")
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-c", "-ldflags", "-s -w", "-o", path, ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=arm64", "GOFLAGS=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build the guest's init: %v\n%s", err, out)
+	}
+	return path
+}
+
+// armChain hands over as often as there are kernels.
+var armChain = Scenario{Name: "arm64", Boots: []func(*Guest){
+	func(g *Guest) {
+		if g.Boot > 0 {
+			arriveAs(g, handover.Complete)
+		}
+		g.MeasureFiles(5, fmt.Sprintf("boot%d", g.Boot))
+		if !g.Last() {
+			execute(g, load(g, nil))
+		}
+		g.Capture("end")
+	},
+}}
+
+// armACPI asks for a handover where no kernel would restore the list.
+var armACPI = Scenario{Name: "arm64-acpi", Boots: []func(*Guest){
+	func(g *Guest) {
+		next := &linuximage.Linux{
+			Kernel:  bytes.NewReader(g.ReadFile("/data/kernel")),
+			Cmdline: g.NextCmdline(),
+		}
+		before := g.List()
+		_, err := handover.Load(context.Background(), next, &handover.Options{TPM: g.TPM()})
+		g.Logf("%v", err)
+		if !errors.Is(err, linuximage.ErrACPI) {
+			g.Errorf("refused with %v", err)
+		}
+		if !bytes.Equal(g.List(), before) {
+			g.Errorf("the list grew")
+		}
+		g.Capture("end")
+	},
+}}
+
+func TestARM64(t *testing.T) {
+	testenv.NeedFull(t, "boots virtual machines")
+	kernel := armKernel(t)
+	for _, memory := range []int{1024, 6144} {
+		t.Run(strconv.Itoa(memory)+" MiB", func(t *testing.T) {
+			res := Run(t, Config{Scenario: "arm64", Kernels: []string{kernel, kernel, kernel}, Arch: "arm64", Init: armInit(t), Memory: memory})
+			Judge(t, res.Capture("end"))
+		})
+	}
+}
+
+func TestARM64ACPI(t *testing.T) {
+	testenv.NeedFull(t, "boots virtual machines")
+	const firmware = "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd"
+	kernel := armKernel(t)
+	if _, err := os.Stat(firmware); err != nil {
+		t.Skip("needs firmware for arm64, Debian's package qemu-efi-aarch64")
+	}
+	next, err := os.ReadFile(kernel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res := Run(t, Config{Scenario: "arm64-acpi", Kernels: []string{kernel}, Arch: "arm64", Init: armInit(t),
+		Files: map[string][]byte{"kernel": next}, QEMU: []string{"-bios", firmware}})
+	Judge(t, res.Capture("end"))
+}
