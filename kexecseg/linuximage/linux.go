@@ -38,6 +38,11 @@ type Linux struct {
 	// the one that Cmdline has for a console, when a byte changed since Plan.
 	// x86-64 only.
 	Purgatory bool
+
+	// Indirect puts the IMA buffer behind a small SETUP_IMA node of its own and
+	// points at it with a SETUP_INDIRECT node, instead of inside the SETUP_IMA node.
+	// Linux 5.5 is the first that keeps clear of such a buffer. x86-64 only.
+	Indirect bool
 }
 
 // Plan implements kexecseg.Target. Each source is read once, into its segment. The
@@ -86,7 +91,7 @@ func (l *Linux) planX86(ctx context.Context, req *kexecseg.Request, root fs.FS, 
 		return nil, err
 	}
 	p := &x86Plan{
-		kernel: bz, initrd: initrd, cmdline: l.Cmdline, purgatory: l.Purgatory,
+		kernel: bz, initrd: initrd, cmdline: l.Cmdline, purgatory: l.Purgatory, indirect: l.Indirect,
 		imaSize: req.IMASize, memory: req.Memory, machine: m,
 	}
 	return p.image(ctx, planner)

@@ -12,11 +12,18 @@ const (
 	setupEFI     = 4
 	setupIMA     = 8
 	setupRNGSeed = 9
+
+	// setupIndirect marks a node that points at what its type is about, and the type
+	// of that (struct setup_indirect).
+	setupIndirect = 1 << 31
 )
 
 // setupHeader is the size of struct setup_data before its payload: u64 next, u32
 // type, u32 len.
 const setupHeader = 16
+
+// imaNodeSize is the size of a SETUP_IMA node with nothing in it but its payload.
+const imaNodeSize = setupHeader + 16
 
 // setupNode is one node of the list that boot_params begins.
 type setupNode struct {
@@ -25,6 +32,15 @@ type setupNode struct {
 }
 
 func (n setupNode) size() uint64 { return roundUp(setupHeader+uint64(len(n.payload)), 8) }
+
+// indirectNode is a SETUP_INDIRECT node for a buffer that a SETUP_IMA node points
+// at: it tells KASLR, which follows no SETUP_IMA, to keep clear of it.
+func indirectNode(buffer kexecseg.Range) setupNode {
+	b := binary.LittleEndian.AppendUint32(nil, setupIndirect|setupIMA)
+	b = binary.LittleEndian.AppendUint32(b, 0)
+	b = binary.LittleEndian.AppendUint64(b, buffer.Size)
+	return setupNode{setupIndirect, binary.LittleEndian.AppendUint64(b, buffer.Start)}
+}
 
 // appendSetupHeader appends the header of a node.
 func appendSetupHeader(b []byte, next uint64, kind, size uint32) []byte {

@@ -24,6 +24,7 @@ type x86Plan struct {
 	initrd    source
 	cmdline   string
 	purgatory bool
+	indirect  bool
 	imaSize   uint64
 	memory    kexecseg.MemoryMap
 	machine   *machine
@@ -71,8 +72,15 @@ func (p *x86Plan) image(ctx context.Context, planner *kexecseg.Planner) (*kexecs
 	w.setCmdline(w.put([]byte(p.cmdline), cmdlineSize(p.cmdline)))
 	if ima != nil {
 		img.IMA = kexecseg.Range{Start: ima.Phys.Start + pageSize, Size: ima.bytes - pageSize}
-		putIMANode(ima.Buf, img.IMA)
+		if p.indirect {
+			putIMANode(ima.Buf[:imaNodeSize], img.IMA)
+		} else {
+			putIMANode(ima.Buf, img.IMA)
+		}
 		w.setSetupData(ima.Phys.Start)
+		if p.indirect {
+			w.putNode(indirectNode(img.IMA))
+		}
 	}
 	for _, n := range nodes {
 		at := w.putNode(n)
@@ -163,6 +171,9 @@ func (p *x86Plan) params(nodes []setupNode) *part {
 	size := bootParamsSize + trampolineSize + cmdlineSize(p.cmdline)
 	for _, n := range nodes {
 		size += n.size()
+	}
+	if p.indirect && p.imaSize > 0 {
+		size += indirectNode(kexecseg.Range{}).size()
 	}
 	return p.part("boot parameters", size)
 }
