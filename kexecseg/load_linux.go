@@ -18,10 +18,14 @@ type kexecSegment struct {
 }
 
 // Load hands the image to kexec_load(2), which copies it, in the place of an image
-// that was loaded before. Check is called first. What the kernel refuses is a
+// that was loaded before. Check is called first, and memory that is not there is
+// ErrNoMemory before the kernel could run out of it. What the kernel refuses is a
 // RefusedError, and an image that was loaded before still is.
 func Load(img *Image) error {
 	if err := img.Check(); err != nil {
+		return err
+	}
+	if err := checkAvailable(os.DirFS("/"), img); err != nil {
 		return err
 	}
 	var pins runtime.Pinner

@@ -18,7 +18,7 @@ import (
 
 // kexecsegScenarios are those of the files kexecseg_*_test.go.
 func kexecsegScenarios() []Scenario {
-	return []Scenario{firmware, throughPurgatory, flipped, armChain, armACPI}
+	return []Scenario{firmware, throughPurgatory, flipped, armChain, armACPI, room, narrow}
 }
 
 // ovmf are QEMU's arguments for a machine with EFI; its variables are lost with it.
