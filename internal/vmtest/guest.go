@@ -170,8 +170,14 @@ func (g *Guest) send(kind byte, name string, data []byte) {
 	if _, err := g.wire.Write(m.append(nil)); err != nil {
 		panicKernel(err)
 	}
-	if err := unix.IoctlSetInt(int(g.wire.Fd()), unix.TCSBRK, 1); err != nil { // tcdrain(3)
-		panicKernel(err)
+	for {
+		err := unix.IoctlSetInt(int(g.wire.Fd()), unix.TCSBRK, 1) // tcdrain(3)
+		if err == nil {
+			return
+		}
+		if err != unix.EINTR { // a signal of Go's own scheduler
+			panicKernel(err)
+		}
 	}
 }
 
