@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -133,74 +134,64 @@ func (c *Config) powerOn(ctx context.Context, dir, state string, boot int, conso
 		args = append(args, "-chardev", "socket,id=tpm,path="+socket,
 			"-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", c.tpmDevice()+",tpmdev=tpm0")
 	}
-	consoleConn := make(chan net.Conn, 1)
-	wireConn := make(chan net.Conn, 1)
-	for name, ch := range map[string]chan net.Conn{"console": consoleConn, "wire": wireConn} {
-		l, err := net.Listen("unix", filepath.Join(dir, name))
-		if err != nil {
-			return 0, err
-		}
-		defer l.Close()
-		go func() {
-			if conn, err := l.Accept(); err == nil {
-				ch <- conn
-			}
-			close(ch)
-			l.Close()
-		}()
+	// QEMU connects to both at its start.
+	consoleAt, err := net.Listen("unix", filepath.Join(dir, "console"))
+	if err != nil {
+		return 0, err
 	}
+	defer consoleAt.Close()
+	wireAt, err := net.Listen("unix", filepath.Join(dir, "wire"))
+	if err != nil {
+		return 0, err
+	}
+	defer wireAt.Close()
 	qemu, err := startProcess(c.qemuBinary(), args...)
 	if err != nil {
 		return 0, err
 	}
 	defer qemu.stop()
 
-	consoleDone := make(chan struct{})
+	var readers sync.WaitGroup
+	readers.Add(2)
 	go func() {
-		defer close(consoleDone)
-		if conn, ok := <-consoleConn; ok {
+		defer readers.Done()
+		if conn, err := consoleAt.Accept(); err == nil {
 			io.Copy(console, conn)
 			conn.Close()
 		}
 	}()
-	type ending struct {
-		kind byte
-		err  error
-	}
-	wireDone := make(chan ending, 1)
+	var end byte
+	var endErr error
 	go func() {
-		conn, ok := <-wireConn
-		if !ok {
-			wireDone <- ending{}
-			return
+		defer readers.Done()
+		if conn, err := wireAt.Accept(); err == nil {
+			end, endErr = res.collect(bufio.NewReaderSize(conn, 1<<16))
+			conn.Close()
 		}
-		defer conn.Close()
-		kind, err := res.collect(bufio.NewReaderSize(conn, 1<<16))
-		wireDone <- ending{kind, err}
 	}()
-
 	select {
 	case <-qemu.done:
 	case <-ctx.Done():
 		qemu.stop()
 	}
-	if qemu.err != nil {
-		return 0, qemu.failed()
-	}
-	// QEMU has closed its ends: both readers come to theirs.
-	<-consoleDone
-	end := <-wireDone
+	// QEMU has closed its ends, so that both readers come to theirs; closing ours
+	// frees those that it never connected to.
+	consoleAt.Close()
+	wireAt.Close()
+	readers.Wait()
 	switch {
-	case end.err != nil:
-		return 0, end.err
-	case end.kind == 0:
+	case qemu.err != nil:
+		return 0, qemu.failed()
+	case endErr != nil:
+		return 0, endErr
+	case end == 0:
 		return 0, fmt.Errorf("vmtest: the machine went down in boot %v without a word", res.Boots)
-	case end.kind == msgDone && len(res.Boots) != len(c.Kernels) && !res.Failed:
+	case end == msgDone && len(res.Boots) != len(c.Kernels) && !res.Failed:
 		return 0, fmt.Errorf("vmtest: the scenario ended after boots %v of %d", res.Boots, len(c.Kernels))
-	case end.kind == msgReboot && len(res.Boots) >= len(c.Kernels):
+	case end == msgReboot && len(res.Boots) >= len(c.Kernels):
 		return 0, errors.New("vmtest: reboot after the last boot")
 	}
-	return end.kind, nil
+	return end, nil
 }
 
 // collect reads what the guest sends until the machine is switched off, and returns
