@@ -12,7 +12,6 @@ import (
 // BenchmarkPlan plans a kernel of 14 MiB with an initrd of 100 MiB. The floor, in
 // turn with it, is one copy of the same bytes into fresh memory; of-floor is our
 // speed by its.
-
 func BenchmarkPlan(b *testing.B) {
 	kernel, initrd := testKernel(14<<20, nil), make([]byte, 100<<20)
 	root := testRoot(b, biosMachine)
