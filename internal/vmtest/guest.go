@@ -216,6 +216,9 @@ func (g *Guest) say(kind byte, format string, args ...any) {
 	s := who + ": " + strings.TrimRight(fmt.Sprintf(format, args...), "\n")
 	fmt.Fprintln(os.Stderr, s)
 	g.send(kind, "", []byte(s))
+	if kind == msgError {
+		g.Put(fmt.Sprintf("failed%d/dmesg.txt", g.Boot), dmesg())
+	}
 }
 
 // Arg returns one of Config.Args.

@@ -3,6 +3,7 @@
 package vmtest
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,6 +26,11 @@ func Run(t *testing.T, c Config) *Result {
 	res, err := run(t, c)
 	if err != nil || res.Failed {
 		t.Logf("end of the console:\n%s", lastLines(res.Console, 60))
+		for _, boot := range res.Boots {
+			if b := res.Files[fmt.Sprintf("failed%d/dmesg.txt", boot)]; b != nil {
+				t.Logf("what the kernel of boot %d said of IMA and the TPM:\n%s", boot, about(b, "ima:", "tpm"))
+			}
+		}
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -61,6 +67,20 @@ func run(t *testing.T, c Config) (*Result, error) {
 	}
 	t.Logf("%v in the machine", res.Elapsed.Round(100*time.Millisecond))
 	return res, err
+}
+
+// about returns the lines that hold one of the words.
+func about(text []byte, words ...string) string {
+	var b strings.Builder
+	for line := range strings.Lines(string(text)) {
+		for _, word := range words {
+			if strings.Contains(line, word) {
+				b.WriteString(line)
+				break
+			}
+		}
+	}
+	return b.String()
 }
 
 func lastLines(s string, n int) string {
