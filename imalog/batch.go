@@ -48,6 +48,17 @@ func (b *batch) reset() {
 	b.data = b.data[:0]
 }
 
+// claim brings the batch's memory back from the processors that have worked on it,
+// all at once. Otherwise each record that is written into it would wait for them,
+// which makes a replay on two distant processors a fifth slower.
+func (b *batch) claim() {
+	clear(b.items[:cap(b.items)])
+	clear(b.data[:cap(b.data)])
+	for _, sums := range b.sums {
+		clear(sums)
+	}
+}
+
 func (b *batch) full() bool {
 	return len(b.items) >= batchRecords || len(b.data) >= batchBytes
 }

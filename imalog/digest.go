@@ -29,22 +29,23 @@ func (r *Record) AppendDigest(b []byte, alg uint16) ([]byte, error) {
 	return append(b, sum[:n]...), nil
 }
 
-// sumInto writes the digest of data to the start of dst, which may be data's
-// own memory, and returns its size; 0 where the standard library lacks the hash.
+// sumInto writes the digest of data to the start of dst, which has room for it and
+// may be data's own memory, and returns its size; 0 where the standard library
+// lacks the hash.
 func sumInto(dst []byte, alg uint16, data []byte) int {
 	switch alg {
 	case AlgSHA1:
-		sum := sha1.Sum(data)
-		return copy(dst, sum[:])
+		*(*[sha1.Size]byte)(dst) = sha1.Sum(data)
+		return sha1.Size
 	case AlgSHA256:
-		sum := sha256.Sum256(data)
-		return copy(dst, sum[:])
+		*(*[sha256.Size]byte)(dst) = sha256.Sum256(data)
+		return sha256.Size
 	case AlgSHA384:
-		sum := sha512.Sum384(data)
-		return copy(dst, sum[:])
+		*(*[sha512.Size384]byte)(dst) = sha512.Sum384(data)
+		return sha512.Size384
 	case AlgSHA512:
-		sum := sha512.Sum512(data)
-		return copy(dst, sum[:])
+		*(*[sha512.Size]byte)(dst) = sha512.Sum512(data)
+		return sha512.Size
 	}
 	return 0
 }

@@ -59,9 +59,13 @@ func (p *pipeline) exchange() *batch {
 		}
 	}
 	slot := p.filled % len(p.ring)
-	p.e.collect(p.ring[slot])
 	p.hashed[slot] = false
-	return p.ring[slot]
+	b := p.ring[slot]
+	p.e.collect(b)
+	p.mu.Unlock()
+	b.claim()
+	p.mu.Lock()
+	return b
 }
 
 // close passes the last batch on and returns when everything is done.
