@@ -193,24 +193,33 @@ func BenchmarkWalk(b *testing.B) {
 					b.Fatal(err)
 				}
 				for f, err := range rec.Fields() {
-					switch f.Kind() {
-					case imalog.KindDigest:
-						var d imalog.FileDigest
-						d, err = f.FileDigest()
-						n += len(d.Sum)
-					case imalog.KindText:
-						var s []byte
-						s, err = f.Text()
-						n += len(s)
-					case imalog.KindSignature:
-						var s imalog.Signature
-						s, err = f.Signature()
-						n += len(s.Sig)
-					}
 					if err != nil {
 						b.Fatal(err)
 					}
+					switch f.Kind() {
+					case imalog.KindDigest:
+						d, err := f.FileDigest()
+						if err != nil {
+							b.Fatal(err)
+						}
+						n += len(d.Sum)
+					case imalog.KindText:
+						s, err := f.Text()
+						if err != nil {
+							b.Fatal(err)
+						}
+						n += len(s)
+					case imalog.KindSignature:
+						s, err := f.Signature()
+						if err != nil {
+							b.Fatal(err)
+						}
+						n += len(s.Sig)
+					}
 				}
+			}
+			if n == 0 {
+				b.Fatal("nothing decoded")
 			}
 		})
 	})

@@ -14,32 +14,28 @@ type FileDigest struct {
 // in d-ngv2 "<type>:<alg>:" NUL digest, in d the digest alone, of SHA-1 or MD5
 // (security/integrity/ima/ima_template_lib.c: ima_eventdigest_init_common). An
 // error unwraps to ErrFields.
-func (f Field) FileDigest() (FileDigest, error) {
+func (f *Field) FileDigest() (d FileDigest, err error) {
 	const usual = "sha256:\x00" // nearly all are
 	if f.ID == "d-ng" && len(f.Data) >= len(usual) && string(f.Data[:len(usual)]) == usual {
 		return FileDigest{Alg: "sha256", Sum: f.Data[len(usual):]}, nil
 	}
-	return f.fileDigest()
-}
-
-func (f Field) fileDigest() (d FileDigest, err error) {
 	if f.ID == "d" {
 		return FileDigest{Sum: f.Data}, nil
 	}
 	tag, sum, found := bytes.Cut(f.Data, []byte{0})
 	if !found || len(tag) == 0 || tag[len(tag)-1] != ':' || f.Kind() != KindDigest {
-		return d, f.malformed()
+		return d, malformed(f.ID)
 	}
 	tag = tag[:len(tag)-1]
 	if f.ID == "d-ngv2" {
 		i := bytes.IndexByte(tag, ':')
 		if i <= 0 {
-			return d, f.malformed()
+			return d, malformed(f.ID)
 		}
 		d.Type, tag = word(tag[:i]), tag[i+1:]
 	}
 	if bytes.IndexByte(tag, ':') >= 0 {
-		return d, f.malformed()
+		return d, malformed(f.ID)
 	}
 	d.Alg, d.Sum = word(tag), sum
 	return d, nil
@@ -83,44 +79,44 @@ func word(b []byte) string {
 // out, but in template "ima". The kernel has replaced spaces in it by underscores
 // and nothing else: it can hold line feeds and any other byte. It aliases the
 // field.
-func (f Field) Text() ([]byte, error) {
+func (f *Field) Text() ([]byte, error) {
 	if end := len(f.Data) - 1; f.kind == KindText && end >= 0 && f.Data[end] == 0 && bytes.IndexByte(f.Data[:end], 0) < 0 {
 		return f.Data[:end], nil
 	}
 	if f.Kind() != KindText {
-		return nil, f.malformed()
+		return nil, malformed(f.ID)
 	}
 	return f.text()
 }
 
-func (f Field) text() ([]byte, error) {
+func (f *Field) text() ([]byte, error) {
 	i := bytes.IndexByte(f.Data, 0)
 	switch {
 	case i < 0 && f.ID == "n":
 		return f.Data, nil
 	case i < 0 || i != len(f.Data)-1:
-		return nil, f.malformed()
+		return nil, malformed(f.ID)
 	}
 	return f.Data[:i], nil
 }
 
 // Uint returns the integer in a field iuid, igid or imode, of 1, 2, 4 or 8
 // bytes; 0 for one that is empty, as it is where there was no file.
-func (f Field) Uint() (uint64, error) {
+func (f *Field) Uint() (uint64, error) {
 	if f.Kind() != KindUint {
-		return 0, f.malformed()
+		return 0, malformed(f.ID)
 	}
 	if len(f.Data) == 0 {
 		return 0, nil
 	}
 	v, ok := f.uint()
 	if !ok {
-		return 0, f.malformed()
+		return 0, malformed(f.ID)
 	}
 	return v, nil
 }
 
-func (f Field) uint() (uint64, bool) {
+func (f *Field) uint() (uint64, bool) {
 	order := byteOrder(f.BigEndian)
 	switch len(f.Data) {
 	case 1:
@@ -137,9 +133,9 @@ func (f Field) uint() (uint64, bool) {
 
 // Names returns the names of the extended attributes in a field xattrnames,
 // which are separated by bars and end with a NUL.
-func (f Field) Names() ([]string, error) {
+func (f *Field) Names() ([]string, error) {
 	if f.Kind() != KindNames {
-		return nil, f.malformed()
+		return nil, malformed(f.ID)
 	}
 	if len(f.Data) == 0 {
 		return nil, nil
@@ -157,9 +153,9 @@ func (f Field) Names() ([]string, error) {
 
 // Lengths returns the lengths in bytes of the extended attributes in a field
 // xattrlengths: 32-bit integers.
-func (f Field) Lengths() ([]uint32, error) {
+func (f *Field) Lengths() ([]uint32, error) {
 	if f.Kind() != KindLengths || len(f.Data)%4 != 0 {
-		return nil, f.malformed()
+		return nil, malformed(f.ID)
 	}
 	lengths := make([]uint32, 0, len(f.Data)/4)
 	for b := f.Data; len(b) > 0; b = b[4:] {
@@ -168,7 +164,8 @@ func (f Field) Lengths() ([]uint32, error) {
 	return lengths, nil
 }
 
-func (f Field) malformed() error { return &FieldError{f.ID, ErrFields} }
+// malformed is the error of a field whose data is not what its identifier says.
+func malformed(id string) error { return &FieldError{id, ErrFields} }
 
 // An Xattr is an extended attribute of a measured file.
 type Xattr struct {
@@ -195,18 +192,18 @@ func (r *Record) Xattrs() ([]Xattr, error) {
 	}
 	f, _ = r.Field("xattrvalues")
 	if len(names) != len(lengths) {
-		return nil, f.malformed()
+		return nil, malformed(f.ID)
 	}
 	all := make([]Xattr, 0, len(names))
 	for i, name := range names {
 		if uint64(lengths[i]) > uint64(len(f.Data)) {
-			return nil, f.malformed()
+			return nil, malformed(f.ID)
 		}
 		all = append(all, Xattr{name, f.Data[:lengths[i]:lengths[i]]})
 		f.Data = f.Data[lengths[i]:]
 	}
 	if len(f.Data) != 0 {
-		return nil, f.malformed()
+		return nil, malformed(f.ID)
 	}
 	return all, nil
 }

@@ -148,7 +148,7 @@ type Field struct {
 }
 
 // Kind returns how the field's bytes are to be read.
-func (f Field) Kind() Kind {
+func (f *Field) Kind() Kind {
 	if f.kind != KindUnknown {
 		return f.kind
 	}
@@ -177,14 +177,14 @@ func (r *Record) fields(yield func(Field, error) bool) {
 		// The digest of template "ima" has no length; format "d|n" has one.
 		if f.ID != "d" {
 			if len(data) < 4 {
-				yield(Field{}, f.malformed())
+				yield(Field{}, malformed(f.ID))
 				return
 			}
 			size = uint64(order.uint32(data))
 			data = data[4:]
 		}
 		if size > uint64(len(data)) {
-			yield(Field{}, f.malformed())
+			yield(Field{}, malformed(f.ID))
 			return
 		}
 		f.Data, data = data[:size:size], data[size:]
@@ -193,7 +193,7 @@ func (r *Record) fields(yield func(Field, error) bool) {
 		}
 	}
 	if len(data) != 0 {
-		yield(Field{}, f.malformed())
+		yield(Field{}, malformed(f.ID))
 	}
 }
 
@@ -254,7 +254,7 @@ func (c *cursor) next() bool {
 		c.field.kind = kindOf(c.field.ID)
 	default:
 		if len(c.data) != 0 && c.err == nil {
-			c.err = c.field.malformed()
+			c.err = malformed(c.field.ID)
 		}
 		return false
 	}
@@ -275,7 +275,7 @@ func (c *cursor) next() bool {
 
 // fail ends the walk: the data is too short.
 func (c *cursor) fail() bool {
-	c.err = c.field.malformed()
+	c.err = malformed(c.field.ID)
 	c.types, c.format, c.data = nil, "", nil
 	return false
 }

@@ -40,7 +40,7 @@ func (r *Record) AppendText(b []byte) ([]byte, error) {
 
 // appendText appends a field as the kernel shows it
 // (security/integrity/ima/ima_template_lib.c: ima_show_template_data_ascii).
-func (f Field) appendText(b []byte) []byte {
+func (f *Field) appendText(b []byte) []byte {
 	switch f.Kind() {
 	case KindText, KindNames:
 		return append(b, cString(f.Data)...)
