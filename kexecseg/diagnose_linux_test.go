@@ -70,6 +70,12 @@ func TestDiagnose(t *testing.T) {
 		"no kernel":              {"kexec_file_load", syscall.ENOEXEC, nil, ErrImage},
 		"no hole":                {"kexec_file_load", syscall.EADDRNOTAVAIL, nil, ErrAddress},
 		"too large":              {"kexec_file_load", syscall.EFBIG, nil, ErrImage},
+		"key expired":            {"kexec_file_load", syscall.EKEYEXPIRED, nil, ErrSignature},
+		"key revoked":            {"kexec_file_load", syscall.EKEYREVOKED, nil, ErrSignature},
+		"not open for reading":   {"kexec_file_load", syscall.EBADF, nil, ErrFile},
+		"open for writing":       {"kexec_file_load", syscall.ETXTBSY, nil, ErrFile},
+		"cut meanwhile":          {"kexec_file_load", syscall.EIO, nil, ErrFile},
+		"no memory of ours":      {"kexec_file_load", syscall.EFAULT, nil, ErrImage},
 		"no such call":           {"kexec_file_load", syscall.ENOSYS, nil, ErrNotSupported},
 		"nothing loaded":         {"reboot", syscall.EINVAL, nil, ErrNotLoaded},
 		"kernel without kexec":   {"reboot", syscall.EINVAL, map[string]string{"sys/kernel/kexec_loaded": ""}, ErrNotSupported},
@@ -86,6 +92,13 @@ func TestDiagnose(t *testing.T) {
 		}
 		if e.Help == "" && c.want != ErrUnknown {
 			t.Errorf("%s: %v offers no help", name, err)
+		}
+	}
+	for inode, want := range map[uint64]error{0xEFFFFFFC: ErrNotLoaded, 4026532000: ErrNamespace} {
+		fsys := host(nil)
+		fsys["proc/self/ns/pid"] = &fstest.MapFile{Sys: &syscall.Stat_t{Ino: inode}}
+		if err := Diagnose(fsys, "reboot", syscall.EINVAL); !errors.Is(err, want) {
+			t.Errorf("in PID namespace %d: %v", inode, err)
 		}
 	}
 	if err := Diagnose(host(nil), "reboot", nil); err != nil {

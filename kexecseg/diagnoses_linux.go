@@ -1,6 +1,9 @@
 package kexecseg
 
-import "syscall"
+import (
+	"io/fs"
+	"syscall"
+)
 
 // diagnoses in the order in which the kernel checks (kernel/kexec.c:
 // kexec_load_check; kernel/kexec_core.c: kexec_load_permitted; kernel/kexec_file.c:
@@ -23,6 +26,12 @@ func diagnoses() []diagnosis {
 		{opFileLoad, syscall.EBADMSG, nil, ErrSignature, "the kernel image's signature is damaged"},
 		{opFileLoad, syscall.ELIBBAD, nil, ErrSignature, "the kernel image's signature is damaged"},
 		{opFileLoad, syscall.ENOPKG, nil, ErrSignature, "the running kernel lacks an algorithm of the signature"},
+		{opFileLoad, syscall.EKEYEXPIRED, nil, ErrSignature, "the key that signed the kernel image has expired"},
+		{opFileLoad, syscall.EKEYREVOKED, nil, ErrSignature, "the key that signed the kernel image is revoked"},
+		{opFileLoad, syscall.EBADF, nil, ErrFile, "kernel and initrd must be open for reading"},
+		{opFileLoad, syscall.ETXTBSY, nil, ErrFile, "somebody has it open for writing"},
+		{opFileLoad, syscall.EIO, nil, ErrFile, "it became shorter meanwhile, or its device fails"},
+		{opFileLoad, syscall.EFAULT, nil, ErrImage, "the command line is no memory of this process"},
 		{"", syscall.ENOSYS, nil, ErrNotSupported, "the kernel needs CONFIG_KEXEC=y (CONFIG_KEXEC_FILE=y for kexec_file_load), or a seccomp filter hides the call"},
 		{"", syscall.EBUSY, nil, ErrBusy, "try again"},
 		{"", syscall.ENOMEM, nil, ErrNoMemory, "kernel, initrd and buffer must fit into free memory beside the running system"},
@@ -31,9 +40,24 @@ func diagnoses() []diagnosis {
 		{opLoad, syscall.EINVAL, nil, ErrImage, "segments may not overlap nor take more than half of RAM, and the image must be for this architecture"},
 		{opLoad, syscall.EFAULT, nil, ErrImage, "a segment's bytes are no memory of this process"},
 		{opFileLoad, syscall.ENOEXEC, nil, ErrImage, "the file is no kernel image of this architecture"},
-		{opFileLoad, syscall.EINVAL, nil, ErrImage, "the kernel image is damaged, or the command line too long"},
+		{opFileLoad, syscall.EINVAL, nil, ErrImage, "the kernel image is damaged or no regular file, or the command line too long"},
 		{opFileLoad, syscall.EFBIG, nil, ErrImage, "a file is larger than the kernel reads"},
+		{opReboot, syscall.EINVAL, inPIDNamespace, ErrNamespace, "jump from a process of the first PID namespace, the host's"},
 		{opReboot, syscall.EINVAL, lacksKexec, ErrNotSupported, "the kernel needs CONFIG_KEXEC or CONFIG_KEXEC_FILE"},
 		{opReboot, syscall.EINVAL, nil, ErrNotLoaded, "load one first"},
 	}
+}
+
+// inPIDNamespace reports whether this process is in another PID namespace than the
+// first, whose number is fixed (include/linux/proc_ns.h: PROC_PID_INIT_INO). There
+// reboot(2) ends the namespace, and kexec is none of the commands that it knows
+// (kernel/pid_namespace.c: reboot_pid_ns).
+func inPIDNamespace(fsys fs.FS) bool {
+	const first = 0xEFFFFFFC
+	info, err := fs.Stat(fsys, "proc/self/ns/pid")
+	if err != nil {
+		return false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && st.Ino != first
 }

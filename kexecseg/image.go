@@ -27,7 +27,7 @@ type Image struct {
 	// Release, when not nil, is called once by Close.
 	Release func() error
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards what is below it
 	closed   bool
 	mappings map[*Mapping]bool
 }
@@ -39,8 +39,12 @@ var ErrImage = errors.New("not an image that kexec_load takes")
 // need no knowledge of the machine, and a few whose breach would only show at the
 // jump: the entry and the IMA buffer lie in the bytes of a segment. Errors
 // wrap ErrImage; for a crash image, which is not this package's to load, it is
-// ErrCrashImage. What depends on the machine's memory is the Planner's to keep.
+// ErrCrashImage, and for one that is closed, whose bytes may be gone, ErrClosed. What
+// depends on the machine's memory is the Planner's to keep.
 func (img *Image) Check() error {
+	if img.isClosed() {
+		return fmt.Errorf("kexecseg: %w", ErrClosed)
+	}
 	if img.Flags&FlagOnCrash != 0 {
 		return fmt.Errorf("kexecseg: %w", ErrCrashImage)
 	}
@@ -103,14 +107,18 @@ func (img *Image) segment(r Range) int {
 // Close ends the image's mappings and calls Release. What is loaded stays loaded.
 func (img *Image) Close() error {
 	img.mu.Lock()
-	defer img.mu.Unlock()
-	if img.closed {
-		return nil
-	}
+	before := img.closed
 	img.closed = true
 	clear(img.mappings)
-	if img.Release != nil {
-		return img.Release()
+	img.mu.Unlock()
+	if before || img.Release == nil {
+		return nil
 	}
-	return nil
+	return img.Release()
+}
+
+func (img *Image) isClosed() bool {
+	img.mu.Lock()
+	defer img.mu.Unlock()
+	return img.closed
 }

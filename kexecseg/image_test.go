@@ -61,7 +61,13 @@ func TestCheck(t *testing.T) {
 func TestClose(t *testing.T) {
 	released := 0
 	img := testImage()
-	img.Release = func() error { released++; return errors.New("told") }
+	img.Release = func() error {
+		released++
+		if _, err := img.Map(img.IMA); !errors.Is(err, ErrClosed) { // and not held up
+			t.Errorf("mapped while it is closed: %v", err)
+		}
+		return errors.New("told")
+	}
 	m, err := img.Map(img.IMA)
 	if err != nil {
 		t.Fatal(err)
@@ -80,5 +86,14 @@ func TestClose(t *testing.T) {
 	}
 	if _, err := img.Map(img.IMA); !errors.Is(err, ErrClosed) {
 		t.Error(err)
+	}
+	if err := img.Check(); !errors.Is(err, ErrClosed) {
+		t.Errorf("checked: %v", err)
+	}
+	if _, err := img.Digest(); !errors.Is(err, ErrClosed) {
+		t.Errorf("digested: %v", err)
+	}
+	if err := Load(img); !errors.Is(err, ErrClosed) && !errors.Is(err, ErrNotSupported) {
+		t.Errorf("loaded: %v", err)
 	}
 }

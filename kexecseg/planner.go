@@ -12,8 +12,8 @@ type Piece struct {
 	Name string // for errors: "kernel", "initrd"
 	Size uint64 // bytes; rounded up to whole pages
 
-	// The piece starts at a multiple of Align, a power of two (0: a page), plus
-	// Offset, which is less than Align.
+	// The piece starts at a multiple of Align, a power of two (0, or less than a
+	// page: a page), plus Offset, whole pages and less than Align.
 	Align, Offset uint64
 
 	// All of it lies from Min to below Max. Max 0: no bound.
@@ -61,6 +61,9 @@ func (e *PlacementError) Unwrap() error { return ErrPlacement }
 // error is a PlacementError for the first piece that has no place beside those
 // before it.
 func (p *Planner) Place(pieces ...Piece) ([]Range, error) {
+	if err := checkPieces(pieces); err != nil {
+		return nil, err
+	}
 	at := make([]Range, 0, len(pieces))
 	pieces = slices.Clone(pieces)
 	for i := range pieces {
@@ -119,6 +122,18 @@ func (piece Piece) first(f Range) (uint64, bool) {
 
 func (piece Piece) align() uint64 { return max(piece.Align, pageSize) }
 
+// checkPieces refuses what is no alignment.
+func checkPieces(pieces []Piece) error {
+	for _, piece := range pieces {
+		align := piece.align()
+		if align&(align-1) != 0 || piece.Offset >= align || piece.Offset%pageSize != 0 {
+			return fmt.Errorf("kexecseg: %s: %w: a multiple of %#x plus %#x is no alignment",
+				piece.Name, ErrPlacement, piece.Align, piece.Offset)
+		}
+	}
+	return nil
+}
+
 // free returns, sorted, where no rule denies the piece a place. Without the rules
 // from until on, when it is not nil.
 func (p *Planner) free(piece Piece, before []Range, until *rule) []Range {
@@ -171,9 +186,15 @@ func (p *Planner) refuse(piece Piece, before []Range) error {
 	return e
 }
 
-// Check applies every rule to pieces placed by whomever. The errors are
-// PlacementErrors, joined.
+// Check applies every rule to pieces placed by whomever, each at the range of its
+// number. The errors are PlacementErrors, joined.
 func (p *Planner) Check(pieces []Piece, at []Range) error {
+	if len(pieces) != len(at) {
+		return fmt.Errorf("kexecseg: %w: %d pieces at %d ranges", ErrPlacement, len(pieces), len(at))
+	}
+	if err := checkPieces(pieces); err != nil {
+		return err
+	}
 	var errs []error
 	for i, piece := range pieces {
 		for _, r := range rules() {

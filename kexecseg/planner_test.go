@@ -283,3 +283,31 @@ func TestPlaceRefusals(t *testing.T) {
 		})
 	}
 }
+
+// What is no alignment is refused, placed or not.
+func TestOddAlignment(t *testing.T) {
+	p := &Planner{Memory: MemoryMap{{Range{0, 1 << 30}, RAM}}}
+	for name, piece := range map[string]Piece{
+		"no power of two":        {Align: 3 * pageSize},
+		"offset of the align":    {Align: 2 << 20, Offset: 2 << 20},
+		"offset above":           {Offset: pageSize},
+		"offset inside a page":   {Align: 2 << 20, Offset: 8},
+		"small, no power of two": {Align: 2<<20 + 4},
+	} {
+		piece.Size = pageSize
+		if _, err := p.Place(piece); !errors.Is(err, ErrPlacement) {
+			t.Errorf("%s: placed, %v", name, err)
+		}
+		if err := p.Check([]Piece{piece}, []Range{{1 << 20, pageSize}}); !errors.Is(err, ErrPlacement) {
+			t.Errorf("%s: checked, %v", name, err)
+		}
+	}
+	for _, align := range []uint64{0, 16, pageSize} {
+		if at, err := p.Place(Piece{Size: 1, Align: align}); err != nil || at[0].Start%pageSize != 0 {
+			t.Errorf("a multiple of %d: %v, %v", align, at, err)
+		}
+	}
+	if err := p.Check([]Piece{{Size: 1}}, nil); !errors.Is(err, ErrPlacement) {
+		t.Errorf("a piece at no range: %v", err)
+	}
+}

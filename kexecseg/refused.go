@@ -18,6 +18,8 @@ var (
 	ErrAddress      = errors.New("a segment's address is none that the kernel can use")
 	ErrNoMemory     = errors.New("the kernel has not enough free memory")
 	ErrNotLoaded    = errors.New("no image is loaded")
+	ErrNamespace    = errors.New("a process of this PID namespace can reboot nothing but the namespace")
+	ErrFile         = errors.New("the kernel cannot read the file")
 	ErrCrashImage   = errors.New("crash images are not handled")
 	ErrUnknown      = errors.New("the kernel does not say why")
 )

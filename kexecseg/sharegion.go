@@ -3,6 +3,7 @@ package kexecseg
 import (
 	"cmp"
 	"crypto/sha256"
+	"fmt"
 	"slices"
 )
 
@@ -48,9 +49,13 @@ func (img *Image) SHARegions(exclude ...Range) ([]SHARegion, error) {
 }
 
 // Digest returns the SHA-256 over the bytes of SHARegions as they will be in
-// memory: what purgatory_sha256_digest holds.
+// memory: what purgatory_sha256_digest holds. Of an image that is closed there is
+// none: ErrClosed.
 func (img *Image) Digest(exclude ...Range) ([32]byte, error) {
 	var sum [32]byte
+	if img.isClosed() {
+		return sum, fmt.Errorf("kexecseg: digest: %w", ErrClosed)
+	}
 	regions, err := img.SHARegions(exclude...)
 	if err != nil {
 		return sum, err

@@ -240,6 +240,42 @@ func TestACPIRefused(t *testing.T) {
 	planARM(t, armLinux(), root, 0)
 }
 
+// An ITS keeps its tables in the running kernel's memory, and only UEFI tells the next
+// kernel where.
+func TestITSRefused(t *testing.T) {
+	with := func(machine, compatible, status string) fstest.MapFS {
+		root := armRoot(t, machine)
+		tree, err := fdt.Parse(root["sys/firmware/fdt"].Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		its := &fdt.Node{Name: "msi-controller@8080000"}
+		its.Set("compatible", []byte(compatible))
+		if status != "" {
+			its.Set("status", []byte(status))
+		}
+		tree.Root.Children = append(tree.Root.Children, &fdt.Node{Name: "interrupt-controller@8000000", Children: []*fdt.Node{its}})
+		if root["sys/firmware/fdt"].Data, err = tree.AppendBinary(nil); err != nil {
+			t.Fatal(err)
+		}
+		return root
+	}
+	const its, uefi = "arm,gic-v3-its\x00", "uefi-dt-chain_before"
+	if _, err := tryPlan(armLinux(), with(armMachine, its, ""), 4096, nil); !errors.Is(err, ErrITS) {
+		t.Errorf("with a list: %v", err)
+	}
+	if _, err := tryPlan(armLinux(), with(armMachine, "its-of-a-maker\x00"+its, "okay\x00"), 4096, nil); !errors.Is(err, ErrITS) {
+		t.Errorf("second name: %v", err)
+	}
+	planARM(t, armLinux(), with(armMachine, its, ""), 0)
+	planARM(t, armLinux(), with(armMachine, its, "disabled\x00"), 4096)
+	planARM(t, armLinux(), with(armMachine, "arm,gic-v3\x00", ""), 4096)
+	planARM(t, armLinux(), with(uefi, its, ""), 4096)
+	l := armLinux()
+	l.AllowITS = true
+	planARM(t, l, with(armMachine, its, ""), 4096)
+}
+
 func TestARM64Images(t *testing.T) {
 	le := binary.LittleEndian
 	image := testImage(1<<20, nil)

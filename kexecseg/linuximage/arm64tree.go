@@ -18,6 +18,14 @@ import (
 var ErrACPI = errors.New("this machine booted by ACPI, and no arm64 kernel restores a measurement list then; " +
 	"acpi=off, where the firmware has a device tree, or a list inside the initrd would help")
 
+// ErrITS means that the interrupt controller, a GICv3 with an Interrupt Translation
+// Service, goes on writing LPI tables into the running kernel's memory, and that the
+// next kernel does not learn where they are: only UEFI tells it
+// (drivers/irqchip/irq-gic-v3-its.c: its_cpu_init_lpis, gic_reserve_range). A kernel in
+// QEMU's virt machine dies of it.
+var ErrITS = errors.New("this machine has a GICv3 with ITS and booted without UEFI, and the next kernel would not keep clear of its LPI tables; " +
+	"a boot through UEFI would help")
+
 const (
 	propArgs        = "bootargs"
 	propInitrdStart = "linux,initrd-start"
@@ -25,6 +33,7 @@ const (
 	propIMA         = "linux,ima-kexec-buffer"
 	propKASLR       = "kaslr-seed"
 	propRNG         = "rng-seed"
+	propUEFI        = "linux,uefi-system-table"
 	kaslrSeedSize   = 8
 	rngSeedSize     = 128
 )
@@ -99,6 +108,22 @@ func (t *armTree) address(name string) uint64 {
 		return 0
 	}
 	return regs[0].Address
+}
+
+// keepsLPITables reports whether there is an ITS in use and no UEFI.
+func (t *armTree) keepsLPITables() bool {
+	_, uefi := t.chosen.Get(propUEFI)
+	return !uefi && hasITS(t.Root)
+}
+
+func hasITS(n *fdt.Node) bool {
+	compatible, _ := n.Get("compatible")
+	status, given := n.Get("status")
+	if given && string(status) != "okay\x00" && string(status) != "ok\x00" {
+		return false
+	}
+	return slices.Contains(strings.Split(string(compatible), "\x00"), "arm,gic-v3-its") ||
+		slices.ContainsFunc(n.Children, hasITS)
 }
 
 // reservedRanges are the reservations that stay.

@@ -48,6 +48,7 @@ const (
 	bzImageMinSize  = 0x1000
 	kernel64        = 1 << 0 // XLF_KERNEL_64
 	loadedAbove4G   = 1 << 1 // XLF_CAN_BE_LOADED_ABOVE_4G
+	fiveLevel       = 1 << 5 // XLF_5LEVEL
 	protocolMin     = 0x20c
 	entry64         = 0x200 // of the protected-mode code
 	defaultSetupLen = 4     // setup_sects 0 means this
@@ -64,6 +65,7 @@ type bzImage struct {
 	initrdMax uint64 // last address that the initrd may have
 	cmdline   uint64 // longest command line, without the NUL
 	above4G   bool
+	fiveLevel bool // can be entered in 5-level paging
 	fixed     bool // not relocatable
 }
 
@@ -101,6 +103,7 @@ func readBzImage(s source) (*bzImage, error) {
 		initrdMax: uint64(le.Uint32(h[offInitrdMax:])),
 		cmdline:   uint64(le.Uint32(h[offCmdlineSize:])),
 		above4G:   flags&loadedAbove4G != 0,
+		fiveLevel: flags&fiveLevel != 0,
 		fixed:     h[offRelocatable] == 0,
 	}
 	end := offHeader + uint64(h[offJump])

@@ -55,6 +55,35 @@ func TestBzImage(t *testing.T) {
 	}
 }
 
+// A kernel that cannot start with five levels of page tables is refused where they are
+// in use.
+func TestFiveLevels(t *testing.T) {
+	for name, c := range map[string]struct {
+		cpuinfo string
+		flags   uint16
+		refused bool
+	}{
+		"in use":                {"processor\t: 0\nflags\t\t: fpu vme la57 rdpid\n", kernel64, true},
+		"in use, and it can":    {"processor\t: 0\nflags\t\t: fpu vme la57 rdpid\n", kernel64 | fiveLevel, false},
+		"not in use":            {"processor\t: 0\nflags\t\t: fpu vme rdpid\n", kernel64, false},
+		"a word like it":        {"processor\t: 0\nmodel name\t: la57\nflags\t\t: fpu la570\n", kernel64, false},
+		"nobody knows":          {"", kernel64, false},
+		"no file, and it can't": {"-", kernel64, false},
+	} {
+		root := testRoot(t, biosMachine)
+		if c.cpuinfo != "-" {
+			root["proc/cpuinfo"] = file(c.cpuinfo)
+		}
+		l := testLinux()
+		l.Kernel = bytes.NewReader(testKernel(1<<20, func(b []byte) { binary.LittleEndian.PutUint16(b[offXLoadFlags:], c.flags) }))
+		_, err := tryPlan(l, root, 1, nil)
+		var e *ImageError
+		if refused := errors.As(err, &e) && e.Offset == offXLoadFlags; refused != c.refused || !refused && err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // Whatever the file holds, an answer comes back and what is accepted can be
 // planned or has no place.
 func FuzzBzImage(f *testing.F) {

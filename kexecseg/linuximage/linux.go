@@ -43,6 +43,10 @@ type Linux struct {
 	// points at it with a SETUP_INDIRECT node, instead of inside the SETUP_IMA node.
 	// Linux 5.5 is the first that keeps clear of such a buffer. x86-64 only.
 	Indirect bool
+
+	// AllowITS plans an image with an IMA buffer where Plan would give ErrITS. arm64
+	// only.
+	AllowITS bool
 }
 
 // Plan implements kexecseg.Target. Each source is read once, into its segment. The
@@ -86,6 +90,9 @@ func (l *Linux) planX86(ctx context.Context, req *kexecseg.Request, root fs.FS, 
 	if err != nil {
 		return nil, err
 	}
+	if m.fiveLevel && !bz.fiveLevel {
+		return nil, imageError(offXLoadFlags, "the running kernel has five levels of page tables, and this one cannot start with them; boot the running one with no5lvl")
+	}
 	initrd, err := l.initrd(req, m.efi != nil)
 	if err != nil {
 		return nil, err
@@ -107,6 +114,9 @@ func (l *Linux) planARM(ctx context.Context, req *kexecseg.Request, root fs.FS, 
 	tree, err := readARMTree(root)
 	if err != nil {
 		return nil, err
+	}
+	if req.IMASize > 0 && !l.AllowITS && tree.keepsLPITables() {
+		return nil, fmt.Errorf("linuximage: %w", ErrITS)
 	}
 	initrd, err := l.initrd(req, false)
 	if err != nil {

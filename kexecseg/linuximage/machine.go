@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -14,12 +15,15 @@ type machine struct {
 	screen []byte // struct screen_info; nil: unknown
 	rsdp   uint64 // address of the ACPI root pointer; 0: found by a scan below 1 MiB
 	efi    *efi   // nil: none
+	// fiveLevel tells that this kernel runs with five levels of page tables, and so
+	// does what it jumps to.
+	fiveLevel bool
 }
 
 // readMachine reads the running kernel's boot_params and, on EFI, the addresses
 // of the system tables.
 func readMachine(root fs.FS) (*machine, error) {
-	m := &machine{}
+	m := &machine{fiveLevel: hasFiveLevels(root)}
 	bp, err := fs.ReadFile(root, "sys/kernel/boot_params/data")
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -45,8 +49,24 @@ func readMachine(root fs.FS) (*machine, error) {
 	return m, err
 }
 
+// hasFiveLevels looks for a flag that the kernel takes away where it does not use five
+// levels (arch/x86/kernel/cpu/common.c: early_identify_cpu).
+func hasFiveLevels(root fs.FS) bool {
+	b, err := fs.ReadFile(root, "proc/cpuinfo")
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(b)) {
+		if flags, ok := strings.CutPrefix(line, "flags"); ok {
+			return slices.Contains(strings.Fields(flags), "la57")
+		}
+	}
+	return false
+}
+
 // readSystab reads the addresses of EFI's tables by name (drivers/firmware/efi/
-// efi.c: systab_show); empty on a machine without EFI.
+// efi.c: systab_show); empty on a machine without EFI. A line that is no name and
+// address is none of those that are asked for.
 func readSystab(root fs.FS) (map[string]uint64, error) {
 	const name = "sys/firmware/efi/systab"
 	b, err := fs.ReadFile(root, name)
@@ -58,12 +78,10 @@ func readSystab(root fs.FS) (map[string]uint64, error) {
 	}
 	tables := make(map[string]uint64)
 	for line := range strings.Lines(string(b)) {
-		name, value, ok := strings.Cut(strings.TrimSpace(line), "=")
-		addr, err := strconv.ParseUint(value, 0, 64)
-		if !ok || err != nil {
-			return nil, fmt.Errorf("linuximage: /sys/firmware/efi/systab: %q is no name and address", line)
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		if addr, err := strconv.ParseUint(value, 0, 64); err == nil {
+			tables[name] = addr
 		}
-		tables[name] = addr
 	}
 	return tables, nil
 }

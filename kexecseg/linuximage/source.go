@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"sort"
 )
 
 // source is a reader whose size is known.
@@ -41,12 +40,18 @@ func newSource(r io.ReaderAt) (source, error) {
 		}
 		return n == 0
 	}
-	high := int64(1)
+	low, high := int64(0), int64(1)
 	for high < 1<<62 && !end(high) {
-		high <<= 1
+		low, high = high, 2*high
 	}
-	size := sort.Search(int(high), func(off int) bool { return end(int64(off)) })
-	return source{r, uint64(size)}, failed
+	for low < high {
+		if mid := low + (high-low)/2; end(mid) {
+			high = mid
+		} else {
+			low = mid + 1
+		}
+	}
+	return source{r, uint64(low)}, failed
 }
 
 // read fills buf from off; less is an error.

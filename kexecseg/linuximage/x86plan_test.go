@@ -212,6 +212,9 @@ func TestRSDP(t *testing.T) {
 		"from systab": {func(r fstest.MapFS) {
 			r["sys/firmware/efi/systab"] = file("ACPI20=0x3f77d014\nACPI=0x3f77d000\nSMBIOS=0x3f5c5000\n")
 		}, 0x3f77d014},
+		"from an odd systab": {func(r fstest.MapFS) {
+			r["sys/firmware/efi/systab"] = file("ACPI20\nfuture\nTABLE=somewhere\n=\n\nACPI=0x3f77d000\n")
+		}, 0x3f77d000},
 		"from an older systab": {func(r fstest.MapFS) { r["sys/firmware/efi/systab"] = file("ACPI=0x3f77d000\n") }, 0x3f77d000},
 		"nobody knows":         {func(r fstest.MapFS) { delete(r, "sys/kernel/boot_params/data") }, 0},
 	} {
@@ -308,7 +311,6 @@ func TestSourcesAreReadOnce(t *testing.T) {
 func TestDamagedMachine(t *testing.T) {
 	for name, change := range map[string]func(fstest.MapFS){
 		"half a boot_params": func(r fstest.MapFS) { r["sys/kernel/boot_params/data"] = file("short") },
-		"systab":             func(r fstest.MapFS) { r["sys/firmware/efi/systab"] = file("ACPI20\n") },
 		"meminfo":            func(r fstest.MapFS) { r["proc/meminfo"] = file("MemTotal: lots\n") },
 	} {
 		root := testRoot(t, biosMachine)
