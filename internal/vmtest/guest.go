@@ -86,12 +86,6 @@ func setUp() error {
 			return fmt.Errorf("mount %s: %w", m.dir, err)
 		}
 	}
-	// Only machines that booted through EFI have these.
-	if _, err := os.Stat("/sys/firmware/efi/efivars"); err == nil {
-		if err := unix.Mount("efivarfs", "/sys/firmware/efi/efivars", "efivarfs", 0, ""); err != nil {
-			fmt.Fprintln(os.Stderr, "vmtest: no efivarfs:", err)
-		}
-	}
 	return nil
 }
 
@@ -297,6 +291,18 @@ func (g *Guest) WriteFile(path, data string) {
 	g.Check(err, "write")
 	_, err = io.WriteString(f, data)
 	g.Check(errors.Join(err, f.Close()), "write "+path)
+}
+
+// LoadModule loads a module of the running kernel's, as it is or compressed with xz.
+func (g *Guest) LoadModule(path string) {
+	f, err := os.Open(path)
+	g.Check(err, "open module")
+	defer f.Close()
+	flags, magic := 0, make([]byte, 6)
+	if _, err := io.ReadFull(f, magic); err == nil && string(magic) == "\xfd7zXZ\x00" {
+		flags = unix.MODULE_INIT_COMPRESSED_FILE
+	}
+	g.Check(unix.FinitModule(int(f.Fd()), "", flags), "load module "+path)
 }
 
 // HasTPM reports whether the machine has one.

@@ -72,13 +72,34 @@ func ExtraKernels() []string {
 var ErrNoMirror = errors.New("no Debian mirror known")
 
 // Kernel returns the path of a kernel of ExtraKernels, or of a stock Debian kernel:
-// from the user's cache, where Kernel puts it the first time. Deleting the cache (imakexec/kernels in
-// os.UserCacheDir) brings the versions of that day. The package is unpacked, never
+// from the user's cache, where it is put the first time. Deleting the cache (imakexec/kernels in
+// os.UserCacheDir) brings the versions of that day. The packages are unpacked, never
 // installed, and apt works with lists and a configuration of its own.
 func Kernel(ctx context.Context, name string) (string, error) {
 	if slices.Contains(ExtraKernels(), name) {
 		return filepath.Abs(filepath.Join(os.Getenv(kernelsEnv), "vmlinuz-"+name))
 	}
+	return stockFile(ctx, name, "vmlinuz")
+}
+
+// EFIVarFS returns the path of a stock Debian kernel's module efivarfs, without which
+// it shows no EFI variables. Guest.LoadModule takes it.
+func EFIVarFS(ctx context.Context, name string) (string, error) {
+	return stockFile(ctx, name, "efivarfs")
+}
+
+// stockFiles are what is kept of a kernel's packages. Since 7.3 the kernel lies beside
+// its modules, which some releases compress.
+func stockFiles() map[string]*regexp.Regexp {
+	return map[string]*regexp.Regexp{
+		"vmlinuz":  regexp.MustCompile(`^\./(boot/vmlinuz-[^/]+|usr/lib/modules/[^/]+/vmlinuz)$`),
+		"efivarfs": regexp.MustCompile(`^\./(usr/)?lib/modules/[^/]+/kernel/fs/efivarfs/efivarfs\.ko(\.xz)?$`),
+	}
+}
+
+// stockFile returns the path of one of them. All of a kernel's come together, so that
+// they are of one version.
+func stockFile(ctx context.Context, name, file string) (string, error) {
 	i := slices.IndexFunc(debianKernels(), func(k debianKernel) bool { return k.name == name })
 	if i < 0 {
 		return "", fmt.Errorf("vmtest: no kernel %q, only %q and %q", name, KernelNames(), ExtraKernels())
@@ -87,8 +108,16 @@ func Kernel(ctx context.Context, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "vmlinuz-"+name)
-	if _, err := os.Stat(path); err == nil {
+	path := filepath.Join(dir, file+"-"+name)
+	missing := func() bool {
+		for file := range stockFiles() {
+			if _, err := os.Stat(filepath.Join(dir, file+"-"+name)); err != nil {
+				return true
+			}
+		}
+		return false
+	}
+	if !missing() {
 		return path, nil
 	}
 	lock, err := lockFile(filepath.Join(dir, "lock"))
@@ -96,11 +125,10 @@ func Kernel(ctx context.Context, name string) (string, error) {
 		return "", err
 	}
 	defer lock.Close()
-	if _, err := os.Stat(path); err == nil {
-		return path, nil // somebody else was faster
-	}
-	if err := fetchKernel(ctx, debianKernels()[i], dir, path); err != nil {
-		return "", fmt.Errorf("vmtest: kernel %s: %w", name, err)
+	if missing() { // nobody else was faster
+		if err := fetchKernel(ctx, debianKernels()[i], dir); err != nil {
+			return "", fmt.Errorf("vmtest: kernel %s: %w", name, err)
+		}
 	}
 	return path, nil
 }
@@ -118,7 +146,7 @@ func lockFile(path string) (*os.File, error) {
 	return f, nil
 }
 
-func fetchKernel(ctx context.Context, k debianKernel, dir, path string) error {
+func fetchKernel(ctx context.Context, k debianKernel, dir string) error {
 	a := apt{dir: filepath.Join(dir, "apt")}
 	if err := a.setUp(ctx); err != nil {
 		return err
@@ -128,7 +156,7 @@ func fetchKernel(ctx context.Context, k debianKernel, dir, path string) error {
 		return err
 	}
 	// The meta package names the image's package; since 7.0 that one in turn names the
-	// package with the file.
+	// packages with the kernel and with its modules.
 	deps, err := a.depends(ctx, metaPackage, version)
 	if err != nil {
 		return err
@@ -140,15 +168,26 @@ func fetchKernel(ctx context.Context, k debianKernel, dir, path string) error {
 	if deps, err = a.depends(ctx, image, version); err != nil {
 		return err
 	}
+	packages := []string{image}
 	if binary := find(deps, `^linux-binary-\d`); binary != "" {
-		image = binary
+		packages = []string{binary, strings.Replace(binary, "binary", "modules", 1)}
 	}
-	deb, err := a.download(ctx, image, version)
-	if err != nil {
-		return err
+	left := stockFiles()
+	for _, pkg := range packages {
+		deb, err := a.download(ctx, pkg, version)
+		if err != nil {
+			return err
+		}
+		err = unpack(ctx, deb, left, filepath.Join(dir, "%s-"+k.name))
+		os.Remove(deb)
+		if err != nil {
+			return err
+		}
 	}
-	defer os.Remove(deb)
-	return unpackKernel(ctx, deb, path)
+	for file := range left {
+		return fmt.Errorf("no %s in %q", file, packages)
+	}
+	return nil
 }
 
 func find(names []string, pattern string) string {
@@ -159,9 +198,9 @@ func find(names []string, pattern string) string {
 	return names[i]
 }
 
-// unpackKernel takes the kernel out of a package. The file appears whole or not at
-// all.
-func unpackKernel(ctx context.Context, deb, path string) error {
+// unpack takes the files that match out of a package and out of the map; format makes
+// paths of their names. A file appears whole or not at all.
+func unpack(ctx context.Context, deb string, files map[string]*regexp.Regexp, format string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "dpkg-deb", "--fsys-tarfile", deb)
@@ -173,30 +212,38 @@ func unpackKernel(ctx context.Context, deb, path string) error {
 		return err
 	}
 	defer func() { cancel(); cmd.Wait() }()
-	// Since 7.3 the kernel lies beside its modules.
-	isKernel := regexp.MustCompile(`^\./(boot/vmlinuz-[^/]+|usr/lib/modules/[^/]+/vmlinuz)$`)
-	for r := tar.NewReader(out); ; {
+	for r := tar.NewReader(out); len(files) > 0; {
 		h, err := r.Next()
 		if err == io.EOF {
-			return fmt.Errorf("%s holds no kernel", filepath.Base(deb))
+			return nil
 		}
 		if err != nil {
 			return err
 		}
-		if h.Typeflag != tar.TypeReg || !isKernel.MatchString(h.Name) {
-			continue
+		for name, pattern := range files {
+			if h.Typeflag != tar.TypeReg || !pattern.MatchString(h.Name) {
+				continue
+			}
+			if err := writeWhole(fmt.Sprintf(format, name), r); err != nil {
+				return err
+			}
+			delete(files, name)
 		}
-		f, err := os.CreateTemp(filepath.Dir(path), "new")
-		if err != nil {
-			return err
-		}
-		defer os.Remove(f.Name())
-		_, err = io.Copy(f, r)
-		if err := errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
-			return err
-		}
-		return os.Rename(f.Name(), path)
 	}
+	return nil
+}
+
+func writeWhole(path string, r io.Reader) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "new")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = io.Copy(f, r)
+	if err := errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
 }
 
 // apt works in a folder of its own, on Debian's releases and for amd64 whatever the

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"testing"
 
 	"github.com/imakexec/imakexec/handover"
@@ -78,8 +77,8 @@ var armChain = Scenario{Name: "arm64", Boots: []func(*Guest){
 	},
 }}
 
-// armACPI asks for a handover where no kernel would restore the list.
-var armACPI = Scenario{Name: "arm64-acpi", Boots: []func(*Guest){
+// armRefused asks for a handover that the machine cannot do.
+var armRefused = Scenario{Name: "arm64-refused", Boots: []func(*Guest){
 	func(g *Guest) {
 		next := &linuximage.Linux{
 			Kernel:  bytes.NewReader(g.ReadFile("/data/kernel")),
@@ -88,8 +87,8 @@ var armACPI = Scenario{Name: "arm64-acpi", Boots: []func(*Guest){
 		before := g.List()
 		_, err := handover.Load(context.Background(), next, &handover.Options{TPM: g.TPM()})
 		g.Logf("%v", err)
-		if !errors.Is(err, linuximage.ErrACPI) {
-			g.Errorf("refused with %v", err)
+		if want := map[string]error{"ACPI": linuximage.ErrACPI, "ITS": linuximage.ErrITS}[g.Arg("why")]; !errors.Is(err, want) {
+			g.Errorf("refused with %v, want %v", err, want)
 		}
 		if !bytes.Equal(g.List(), before) {
 			g.Errorf("the list grew")
@@ -101,26 +100,45 @@ var armACPI = Scenario{Name: "arm64-acpi", Boots: []func(*Guest){
 func TestARM64(t *testing.T) {
 	testenv.NeedFull(t, "boots virtual machines")
 	kernel := armKernel(t)
-	for _, memory := range []int{1024, 6144} {
-		t.Run(strconv.Itoa(memory)+" MiB", func(t *testing.T) {
-			res := Run(t, Config{Scenario: "arm64", Kernels: []string{kernel, kernel, kernel}, Arch: "arm64", Init: armInit(t), Memory: memory})
+	for name, c := range map[string]Config{
+		"1 GiB": {},
+		"6 GiB": {Memory: 6144},
+		// The firmware's device tree, and with it the list, only where there is no ACPI.
+		"UEFI": {QEMU: []string{"-bios", armFirmware(t), "-machine", "acpi=off"}},
+		// LPI tables stay in memory that UEFI tells the next kernel of.
+		"UEFI and ITS": {QEMU: []string{"-bios", armFirmware(t), "-machine", "acpi=off,gic-version=3"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.Scenario, c.Kernels, c.Arch, c.Init = "arm64", []string{kernel, kernel, kernel}, "arm64", armInit(t)
+			Judge(t, Run(t, c).Capture("end"))
+		})
+	}
+}
+
+// An arm64 machine that cannot hand a list over says why, and nothing is changed.
+func TestARM64Refused(t *testing.T) {
+	testenv.NeedFull(t, "boots virtual machines")
+	kernel := armKernel(t)
+	next, err := os.ReadFile(kernel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for why, qemu := range map[string][]string{
+		"ACPI": {"-bios", armFirmware(t)},
+		"ITS":  {"-machine", "gic-version=3"},
+	} {
+		t.Run(why, func(t *testing.T) {
+			res := Run(t, Config{Scenario: "arm64-refused", Kernels: []string{kernel}, Arch: "arm64", Init: armInit(t),
+				Files: map[string][]byte{"kernel": next}, QEMU: qemu, Args: map[string]string{"why": why}})
 			Judge(t, res.Capture("end"))
 		})
 	}
 }
 
-func TestARM64ACPI(t *testing.T) {
-	testenv.NeedFull(t, "boots virtual machines")
+func armFirmware(t *testing.T) string {
 	const firmware = "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd"
-	kernel := armKernel(t)
 	if _, err := os.Stat(firmware); err != nil {
-		t.Skip("needs firmware for arm64, Debian's package qemu-efi-aarch64")
+		testenv.Skip(t, "needs firmware for arm64, Debian's package qemu-efi-aarch64")
 	}
-	next, err := os.ReadFile(kernel)
-	if err != nil {
-		t.Fatal(err)
-	}
-	res := Run(t, Config{Scenario: "arm64-acpi", Kernels: []string{kernel}, Arch: "arm64", Init: armInit(t),
-		Files: map[string][]byte{"kernel": next}, QEMU: []string{"-bios", firmware}})
-	Judge(t, res.Capture("end"))
+	return firmware
 }

@@ -8,9 +8,12 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/imakexec/imakexec/handover"
 	"github.com/imakexec/imakexec/internal/testenv"
@@ -18,7 +21,7 @@ import (
 
 // kexecsegScenarios are those of the files kexecseg_*_test.go.
 func kexecsegScenarios() []Scenario {
-	return []Scenario{firmware, throughPurgatory, flipped, armChain, armACPI, room, narrow}
+	return []Scenario{firmware, throughPurgatory, flipped, armChain, armRefused, room, narrow, fileLoad}
 }
 
 // ovmf are QEMU's arguments for a machine with EFI; its variables are lost with it.
@@ -43,6 +46,9 @@ var firmware = Scenario{Name: "firmware", Boots: []func(*Guest){
 		g.MeasureFiles(3, fmt.Sprintf("boot%d", g.Boot))
 		g.Put(fmt.Sprintf("log%d", g.Boot), g.ReadFile("/sys/kernel/security/tpm0/binary_bios_measurements"))
 		g.Put(fmt.Sprintf("efi%d", g.Boot), []byte(describeEFI(g)))
+		if g.Arg("variables") == "yes" {
+			useVariables(g)
+		}
 		if !g.Last() {
 			execute(g, load(g, nil))
 		}
@@ -69,12 +75,45 @@ func describeEFI(g *Guest) string {
 	return b.String()
 }
 
+// useVariables has the firmware's runtime services work: it reads what each boot before
+// has written into a variable of its own, and writes one.
+func useVariables(g *Guest) {
+	const efivars, attributes = "/sys/firmware/efi/efivars/", "\x07\x00\x00\x00" // kept, and seen at boot and at run time
+	file := func(boot int) string {
+		return fmt.Sprintf("%sImakexec%d-8c4d4f8a-3c3c-4f0e-9a52-7d1b6f2f9f01", efivars, boot)
+	}
+	g.LoadModule(fmt.Sprintf("/data/efivarfs%d", g.Boot))
+	g.Check(unix.Mount("efivarfs", efivars, "efivarfs", 0, ""), "mount efivarfs")
+	if variables, _ := filepath.Glob(efivars + "Boot*"); len(variables) == 0 {
+		g.Errorf("the firmware's own variables are not there")
+	}
+	for boot := range g.Boot {
+		if got, want := string(g.ReadFile(file(boot))), attributes+file(boot); got != want {
+			g.Errorf("the variable of boot %d holds %q, want %q", boot, got, want)
+		}
+	}
+	g.Check(os.WriteFile(file(g.Boot), []byte(attributes+file(g.Boot)), 0o644), "write a variable")
+	g.Check(unix.Unmount(efivars, 0), "unmount efivarfs")
+}
+
 // A handover keeps what a kernel has of EFI: the tables, runtime services at their
-// addresses, and the firmware's log, which the boot_aggregates are made of.
+// addresses and at work, and the firmware's log, which the boot_aggregates are made of.
 func TestEFI(t *testing.T) {
 	for _, kernels := range []string{"6.12 7.x 6.1", "7.x 7.x 6.12"} {
 		t.Run(kernels, func(t *testing.T) {
-			res := Run(t, Config{Scenario: "firmware", Kernels: strings.Fields(kernels), QEMU: ovmf(t)})
+			testenv.NeedFull(t, "boots virtual machines")
+			files := make(map[string][]byte)
+			for boot, kernel := range strings.Fields(kernels) {
+				module, err := EFIVarFS(t.Context(), kernel)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if files[fmt.Sprintf("efivarfs%d", boot)], err = os.ReadFile(module); err != nil {
+					t.Fatal(err)
+				}
+			}
+			res := Run(t, Config{Scenario: "firmware", Kernels: strings.Fields(kernels), QEMU: ovmf(t),
+				Files: files, Args: map[string]string{"variables": "yes"}})
 			Judge(t, res.Capture("end"))
 			log, efi := res.Files["log0"], res.Files["efi0"]
 			if len(log) < 1000 || !bytes.Contains(efi, []byte("runtime-map/1/virt_addr: 0x")) {
