@@ -15,6 +15,7 @@ import (
 	"github.com/imakexec/imakexec/handover"
 	"github.com/imakexec/imakexec/imalog"
 	"github.com/imakexec/imakexec/kexecseg"
+	"github.com/imakexec/imakexec/kexecseg/linuximage"
 )
 
 // refusal is a way in which a machine refuses a handover.
@@ -28,6 +29,9 @@ type refusal struct {
 
 	// process asks for the handover from a process that lacks a capability.
 	process bool
+
+	// damage changes the next kernel's image.
+	damage func([]byte)
 }
 
 var refusals = map[string]refusal{
@@ -53,6 +57,11 @@ var refusals = map[string]refusal{
 		refuse: func(g *Guest) {
 			g.WriteFile(imaDir+"/policy", "appraise func=KEXEC_KERNEL_CHECK appraise_type=imasig\n")
 		},
+	},
+	// The machine's processor has five levels of page tables, and they are in use.
+	"no five levels": {
+		kernel: "6.12", want: linuximage.ErrFormat,
+		damage: func(kernel []byte) { kernel[0x236] &^= 1 << 5 }, // XLF_5LEVEL of xloadflags
 	},
 	"no CAP_SYS_BOOT": {kernel: "6.12", want: kexecseg.ErrPrivilege, process: true},
 	"no securityfs": {
@@ -109,6 +118,11 @@ func refusedWith(g *Guest, err, want error) {
 func refuse(g *Guest, r refusal) {
 	ctx := context.Background()
 	next := target(g) // reads files, which IMA measures
+	if r.damage != nil {
+		kernel := g.ReadFile(g.KernelPath(g.Boot + 1))
+		r.damage(kernel)
+		next.Kernel = bytes.NewReader(kernel)
+	}
 	list, pcrs := g.List(), g.PCRs()
 	if r.refuse != nil {
 		r.refuse(g)
