@@ -111,16 +111,22 @@ func (h *Handover) load(ctx context.Context) (step string, err error) {
 // (kernel/kexec_core.c: kexec_load_permitted).
 func enoughLoads(fsys fs.FS) error {
 	const need = 4
-	b, err := fs.ReadFile(fsys, "proc/sys/kernel/kexec_load_limit_reboot")
-	if err != nil {
-		return nil // a kernel before 6.3 has no limit
-	}
-	left, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil || left < 0 || left >= need {
+	left, limited := loadsLeft(fsys)
+	if !limited || left >= need {
 		return nil
 	}
 	return &kexecseg.RefusedError{Op: "kexec_load", Reason: kexecseg.ErrLoadLimit,
 		Help: fmt.Sprintf("a handover needs %d loads and %d are left: only a reboot through the firmware resets it", need, left)}
+}
+
+// loadsLeft reads the limit; a kernel before 6.3 has none.
+func loadsLeft(fsys fs.FS) (left int, limited bool) {
+	b, err := fs.ReadFile(fsys, "proc/sys/kernel/kexec_load_limit_reboot")
+	if err != nil {
+		return 0, false
+	}
+	left, err = strconv.Atoi(strings.TrimSpace(string(b)))
+	return left, err == nil && left >= 0
 }
 
 // loaded is what Load does when the kernel has the image.

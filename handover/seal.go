@@ -8,6 +8,7 @@ import (
 
 	"github.com/imakexec/imakexec/events"
 	"github.com/imakexec/imakexec/imalog"
+	"github.com/imakexec/imakexec/kexecseg"
 )
 
 // Seal does everything but the jump: it quiesces, tries once everything that
@@ -174,7 +175,7 @@ func (h *Handover) carry(ctx context.Context) error {
 		if err := h.fill(); err != nil {
 			return err
 		}
-		if err := h.opts.System.Load(h.image); err != nil {
+		if err := h.reload(); err != nil {
 			return err
 		}
 		loaded, _ := h.ledger.total()
@@ -193,6 +194,23 @@ func (h *Handover) carry(ctx context.Context) error {
 		h.opts.Logger.Info("records were measured during the load, loading again", slog.Int("records", now-loaded))
 	}
 	return fmt.Errorf("%w, %d times: stop what measures with Options.Quiesce", ErrGrowing, h.opts.Rounds)
+}
+
+// reload loads the image in the place of the one that is loaded. Where there is no
+// memory for both, that one goes first: it lacks records, so a jump into it is no loss.
+// It stays where unloads are counted, since Load has made sure of no more than it
+// needs.
+func (h *Handover) reload() error {
+	sys := h.opts.System
+	err := sys.Load(h.image)
+	if _, limited := loadsLeft(sys.FS()); limited || !errors.Is(err, kexecseg.ErrNoMemory) {
+		return err
+	}
+	h.opts.Logger.Info("no memory for a second image, unloading the first", slog.Any("error", err))
+	if err := sys.Unload(); err != nil {
+		return err
+	}
+	return sys.Load(h.image)
 }
 
 // fill writes the list, and the record that the kernel will add, into the buffer.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
@@ -475,4 +476,60 @@ func TestTemplateIMA(t *testing.T) {
 	if r := b.arrive(); r.Verdict != handover.Truncated || r.Missing != h.Status().Cut {
 		t.Errorf("verdict %v, %d cut", r, h.Status().Cut)
 	}
+}
+
+// Where there is no memory for two images, the one that lacks records goes first.
+func TestNarrowMachine(t *testing.T) {
+	ctx := context.Background()
+	b := newBench(t, nil)
+	b.Faults.Narrow = true
+	h := b.load()
+	b.measure(5)
+	b.execute(h)
+	if r := b.arrive(); r.Verdict != handover.Complete || b.Loads() != 3 {
+		t.Errorf("%v after %d loads", r, b.Loads())
+	}
+
+	// A load that fails then leaves none, and the machine attestable.
+	b = newBench(t, nil)
+	h = b.load()
+	refused := &kexecseg.RefusedError{Op: "kexec_load", Reason: kexecseg.ErrNoMemory}
+	b.Faults.Load = refused
+	err := h.Seal(ctx)
+	var e *handover.OpError
+	if !errors.Is(err, kexecseg.ErrNoMemory) || !errors.As(err, &e) || e.Loaded {
+		t.Errorf("no memory even for one: %v", err)
+	}
+	if own := b.attestable().Own; len(own) != 0 {
+		t.Errorf("%d events were measured", len(own))
+	}
+	b.Faults.Load = nil
+	b.execute(h)
+	if r := b.arrive(); r.Verdict != handover.Complete {
+		t.Errorf("%v", r)
+	}
+
+	// Unloads that are counted are not spent.
+	b = newBench(t, nil)
+	b.opts.System = limitedLoads{b.Machine}
+	h = b.load()
+	b.Faults.Narrow = true
+	if err := h.Seal(ctx); !errors.Is(err, kexecseg.ErrNoMemory) || !errors.As(err, &e) || !e.Loaded {
+		t.Errorf("with a limit: %v", err)
+	}
+}
+
+// limitedLoads is a machine on which four more loads and unloads are allowed.
+type limitedLoads struct{ *handovertest.Machine }
+
+func (l limitedLoads) FS() fs.FS { return limitFS{l.Machine.FS()} }
+
+type limitFS struct{ fs.FS }
+
+func (l limitFS) Open(name string) (fs.File, error) {
+	const limit = "proc/sys/kernel/kexec_load_limit_reboot"
+	if name == limit {
+		return fstest.MapFS{limit: {Data: []byte("4\n")}}.Open(name)
+	}
+	return l.FS.Open(name)
 }

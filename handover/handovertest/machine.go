@@ -63,6 +63,10 @@ type Faults struct {
 	// Load, when not nil, is what the kernel answers to kexec_load(2).
 	Load error
 
+	// Narrow makes a machine that has no memory for an image while another is loaded:
+	// Load is then refused with kexecseg.ErrNoMemory.
+	Narrow bool
+
 	// Unload, when not nil, is what the kernel answers to a kexec_load(2) of
 	// nothing, which drops the image.
 	Unload error
@@ -287,6 +291,9 @@ func (m *Machine) Load(img *kexecseg.Image) error {
 	defer m.mu.Unlock()
 	if m.Faults.Load != nil {
 		return m.Faults.Load
+	}
+	if m.Faults.Narrow && m.loaded != nil {
+		return &kexecseg.RefusedError{Op: "kexec_load", Reason: kexecseg.ErrNoMemory}
 	}
 	if err := img.Check(); err != nil {
 		return err

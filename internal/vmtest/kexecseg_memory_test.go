@@ -94,9 +94,10 @@ func pattern(n int) []byte {
 	return b
 }
 
-// 6 GiB lie on both sides of the hole below 4 GiB.
+// 256 MiB hold one image beside what runs, so that the first goes before the second is
+// loaded; 6 GiB lie on both sides of the hole below 4 GiB.
 func TestMemorySizes(t *testing.T) {
-	for _, mib := range []int{1024, 6144} {
+	for _, mib := range []int{256, 1024, 6144} {
 		t.Run(strconv.Itoa(mib)+" MiB", func(t *testing.T) {
 			res := Run(t, Config{Scenario: "room", Kernels: []string{"6.12", "6.12"}, Memory: mib})
 			c := res.Capture("end")

@@ -37,7 +37,6 @@ type Config struct {
 	Arch    string            // "amd64" or "arm64"; "" means amd64
 	Banks   []string          // of the TPM; nil means sha1 and sha256
 	NoTPM   bool              // a machine without a TPM
-	EFI     bool              // boots through OVMF instead of SeaBIOS
 	Memory  int               // MiB; 0 means 1024
 	CPUs    int               // 0 means 1
 	Policy  string            // ima_policy=; "" means tcb and critical_data
