@@ -20,7 +20,9 @@ import (
 // and whoever does the jump (u-root's own reboot, systemd) should do it at once.
 // Calling Seal again brings a sealed image up to date. After an error the
 // machine runs on, everything is let go, Seal can be called again, and
-// OpError.Loaded says whether an image is loaded that may lack records.
+// OpError.Loaded says whether an image is loaded that may lack records. None is where
+// there was memory for one image only, the earlier one was unloaded to make room, and
+// the load then failed.
 //
 // A context that ends stops it until the events are measured, and no more then.
 func (h *Handover) Seal(ctx context.Context) error {
@@ -35,6 +37,9 @@ func (h *Handover) Execute(ctx context.Context) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	const op = "execute"
+	if err := kexecseg.CheckReboot(h.opts.System.FS()); err != nil {
+		return h.failed(op, "kexec", err) // before anything is measured
+	}
 	if err := h.seal(ctx, op); err != nil {
 		return err
 	}
@@ -175,10 +180,11 @@ func (h *Handover) carry(ctx context.Context) error {
 		if err := h.fill(); err != nil {
 			return err
 		}
-		if err := h.reload(); err != nil {
+		loaded, _ := h.ledger.total()
+		if err := h.reload(loaded); err != nil {
 			return err
 		}
-		loaded, _ := h.ledger.total()
+		h.carried = -1
 		if err := h.settle(ctx); err != nil {
 			return err
 		}
@@ -189,6 +195,7 @@ func (h *Handover) carry(ctx context.Context) error {
 		}
 		now, _ := h.ledger.total()
 		if now == loaded && h.ledger.pending() == 0 {
+			h.carried = loaded
 			return nil
 		}
 		h.opts.Logger.Info("records were measured during the load, loading again", slog.Int("records", now-loaded))
@@ -196,21 +203,31 @@ func (h *Handover) carry(ctx context.Context) error {
 	return fmt.Errorf("%w, %d times: stop what measures with Options.Quiesce", ErrGrowing, h.opts.Rounds)
 }
 
-// reload loads the image in the place of the one that is loaded. Where there is no
-// memory for both, that one goes first: it lacks records, so a jump into it is no loss.
-// It stays where unloads are counted, since Load has made sure of no more than it
-// needs.
-func (h *Handover) reload() error {
+// reload loads the image, with so many records, in the place of the one that is loaded.
+// Where there is no memory for both, that one stays if it has the same list already, and
+// otherwise goes first: it lacks records, so a jump into it is no loss.
+func (h *Handover) reload(records int) error {
 	sys := h.opts.System
 	err := sys.Load(h.image)
-	if _, limited := loadsLeft(sys.FS()); limited || !errors.Is(err, kexecseg.ErrNoMemory) {
+	if !errors.Is(err, kexecseg.ErrNoMemory) {
+		return err
+	}
+	if loaded, lerr := kexecseg.Loaded(sys.FS()); lerr == nil && loaded && records == h.carried {
+		return nil
+	}
+	// This unload and load, those of the events' image, and one that drops it.
+	const need = 5
+	if left, limited := loadsLeft(sys.FS()); limited && left < need {
 		return err
 	}
 	h.opts.Logger.Info("no memory for a second image, unloading the first", slog.Any("error", err))
-	if err := sys.Unload(); err != nil {
-		return err
+	if failed := sys.Unload(); failed != nil {
+		return errors.Join(err, failed)
 	}
-	return sys.Load(h.image)
+	if err := sys.Load(h.image); err != nil {
+		return fmt.Errorf("%w (the image that was loaded before is unloaded already)", err)
+	}
+	return nil
 }
 
 // fill writes the list, and the record that the kernel will add, into the buffer.

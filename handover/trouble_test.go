@@ -481,23 +481,41 @@ func TestTemplateIMA(t *testing.T) {
 // Where there is no memory for two images, the one that lacks records goes first.
 func TestNarrowMachine(t *testing.T) {
 	ctx := context.Background()
-	b := newBench(t, nil)
-	b.Faults.Narrow = true
-	h := b.load()
-	b.measure(5)
-	b.execute(h)
-	if r := b.arrive(); r.Verdict != handover.Complete || b.Loads() != 3 {
-		t.Errorf("%v after %d loads", r, b.Loads())
+	narrow := func(change func(*bench)) (*bench, *handover.Handover) {
+		b := newBench(t, nil)
+		if change != nil {
+			change(b)
+		}
+		b.Faults.Narrow = true
+		h := b.load()
+		b.measure(5)
+		return b, h
+	}
+	for name, change := range map[string]func(*bench){
+		"with a TPM":      nil,
+		"without":         func(b *bench) { b.opts.TPM = nil },
+		"a limit of many": func(b *bench) { b.opts.System = limitedLoads{b.Machine, "1000"} },
+	} {
+		b, h := narrow(change)
+		if err := h.Seal(ctx); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		loads := b.Loads()
+		b.execute(h) // seals once more: nothing is new, and the image stays
+		if b.Loads() != loads {
+			t.Errorf("%s: %d loads, and %d before", name, b.Loads(), loads)
+		}
+		if r := b.arrive(); r.Verdict != handover.Complete {
+			t.Errorf("%s: %v", name, r)
+		}
 	}
 
 	// A load that fails then leaves none, and the machine attestable.
-	b = newBench(t, nil)
-	h = b.load()
-	refused := &kexecseg.RefusedError{Op: "kexec_load", Reason: kexecseg.ErrNoMemory}
-	b.Faults.Load = refused
-	err := h.Seal(ctx)
 	var e *handover.OpError
-	if !errors.Is(err, kexecseg.ErrNoMemory) || !errors.As(err, &e) || e.Loaded {
+	b, h := narrow(nil)
+	b.Faults.Load = &kexecseg.RefusedError{Op: "kexec_load", Reason: kexecseg.ErrNoMemory}
+	err := h.Seal(ctx)
+	if !errors.Is(err, kexecseg.ErrNoMemory) || !errors.As(err, &e) || e.Loaded || !strings.Contains(err.Error(), "unloaded already") {
 		t.Errorf("no memory even for one: %v", err)
 	}
 	if own := b.attestable().Own; len(own) != 0 {
@@ -509,27 +527,40 @@ func TestNarrowMachine(t *testing.T) {
 		t.Errorf("%v", r)
 	}
 
-	// Unloads that are counted are not spent.
-	b = newBench(t, nil)
-	b.opts.System = limitedLoads{b.Machine}
-	h = b.load()
-	b.Faults.Narrow = true
+	// An image that the kernel does not let go of stays.
+	b, h = narrow(nil)
+	b.Faults.Unload = errors.New("told")
+	if err := h.Seal(ctx); !errors.Is(err, kexecseg.ErrNoMemory) || !errors.Is(err, b.Faults.Unload) || !errors.As(err, &e) || !e.Loaded {
+		t.Errorf("no unload: %v", err)
+	}
+
+	// Loads that are needed for more are not spent.
+	_, h = narrow(func(b *bench) { b.opts.System = limitedLoads{b.Machine, "4"} })
 	if err := h.Seal(ctx); !errors.Is(err, kexecseg.ErrNoMemory) || !errors.As(err, &e) || !e.Loaded {
 		t.Errorf("with a limit: %v", err)
 	}
 }
 
-// limitedLoads is a machine on which four more loads and unloads are allowed.
-type limitedLoads struct{ *handovertest.Machine }
+// overlay is a machine of which one file is another.
+type overlay struct {
+	fs.FS
+	name string
+	file *fstest.MapFile
+}
 
-func (l limitedLoads) FS() fs.FS { return limitFS{l.Machine.FS()} }
-
-type limitFS struct{ fs.FS }
-
-func (l limitFS) Open(name string) (fs.File, error) {
-	const limit = "proc/sys/kernel/kexec_load_limit_reboot"
-	if name == limit {
-		return fstest.MapFS{limit: {Data: []byte("4\n")}}.Open(name)
+func (o overlay) Open(name string) (fs.File, error) {
+	if name == o.name {
+		return fstest.MapFS{name: o.file}.Open(name)
 	}
-	return l.FS.Open(name)
+	return o.FS.Open(name)
+}
+
+// limitedLoads is a machine on which so many loads and unloads are left.
+type limitedLoads struct {
+	*handovertest.Machine
+	left string
+}
+
+func (l limitedLoads) FS() fs.FS {
+	return overlay{l.Machine.FS(), "proc/sys/kernel/kexec_load_limit_reboot", &fstest.MapFile{Data: []byte(l.left + "\n")}}
 }

@@ -100,6 +100,12 @@ func TestDiagnose(t *testing.T) {
 		if err := Diagnose(fsys, "reboot", syscall.EINVAL); !errors.Is(err, want) {
 			t.Errorf("in PID namespace %d: %v", inode, err)
 		}
+		if err := CheckReboot(fsys); errors.Is(err, ErrNamespace) != (want == ErrNamespace) || err != nil && want != ErrNamespace {
+			t.Errorf("asked before, in PID namespace %d: %v", inode, err)
+		}
+	}
+	if err := CheckReboot(host(noBoot)); !errors.Is(err, ErrPrivilege) {
+		t.Errorf("asked before, without the capability: %v", err)
 	}
 	if err := Diagnose(host(nil), "reboot", nil); err != nil {
 		t.Errorf("no error: %v", err)

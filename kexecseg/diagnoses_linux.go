@@ -48,6 +48,19 @@ func diagnoses() []diagnosis {
 	}
 }
 
+// CheckReboot returns what Reboot would be refused with for what this process is, as
+// the files under fsys, rooted at "/", show it; nil where they show nothing. An image
+// does not have to be loaded.
+func CheckReboot(fsys fs.FS) error {
+	switch {
+	case inPIDNamespace(fsys):
+		return Diagnose(fsys, opReboot, syscall.EINVAL)
+	case lacksSysBoot(fsys):
+		return Diagnose(fsys, opReboot, syscall.EPERM)
+	}
+	return nil
+}
+
 // inPIDNamespace reports whether this process is in another PID namespace than the
 // first, whose number is fixed (include/linux/proc_ns.h: PROC_PID_INIT_INO). There
 // reboot(2) ends the namespace, and kexec is none of the commands that it knows

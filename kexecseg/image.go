@@ -39,7 +39,7 @@ var ErrImage = errors.New("not an image that kexec_load takes")
 // need no knowledge of the machine, and a few whose breach would only show at the
 // jump: the entry and the IMA buffer lie in the bytes of a segment. Errors
 // wrap ErrImage; for a crash image, which is not this package's to load, it is
-// ErrCrashImage, and for one that is closed, whose bytes may be gone, ErrClosed. What
+// ErrCrashImage, and for one that was closed, whose bytes may be gone, ErrClosed. What
 // depends on the machine's memory is the Planner's to keep.
 func (img *Image) Check() error {
 	if img.isClosed() {
@@ -104,7 +104,9 @@ func (img *Image) segment(r Range) int {
 	return -1
 }
 
-// Close ends the image's mappings and calls Release. What is loaded stays loaded.
+// Close ends the image's mappings and calls Release. What is loaded stays loaded. It
+// waits for nobody: the image must not be in the hands of Load or Digest, and a second
+// Close does not wait for the first one's Release.
 func (img *Image) Close() error {
 	img.mu.Lock()
 	before := img.closed

@@ -61,8 +61,10 @@ func (e *PlacementError) Unwrap() error { return ErrPlacement }
 // error is a PlacementError for the first piece that has no place beside those
 // before it.
 func (p *Planner) Place(pieces ...Piece) ([]Range, error) {
-	if err := checkPieces(pieces); err != nil {
-		return nil, err
+	for _, piece := range pieces {
+		if piece.oddlyAligned() {
+			return nil, &PlacementError{Piece: piece, Rule: ruleAlignment}
+		}
 	}
 	at := make([]Range, 0, len(pieces))
 	pieces = slices.Clone(pieces)
@@ -122,16 +124,10 @@ func (piece Piece) first(f Range) (uint64, bool) {
 
 func (piece Piece) align() uint64 { return max(piece.Align, pageSize) }
 
-// checkPieces refuses what is no alignment.
-func checkPieces(pieces []Piece) error {
-	for _, piece := range pieces {
-		align := piece.align()
-		if align&(align-1) != 0 || piece.Offset >= align || piece.Offset%pageSize != 0 {
-			return fmt.Errorf("kexecseg: %s: %w: a multiple of %#x plus %#x is no alignment",
-				piece.Name, ErrPlacement, piece.Align, piece.Offset)
-		}
-	}
-	return nil
+// oddlyAligned reports whether no place could keep ruleAlignment.
+func (piece Piece) oddlyAligned() bool {
+	align := piece.align()
+	return align&(align-1) != 0 || piece.Offset >= align || piece.Offset%pageSize != 0
 }
 
 // free returns, sorted, where no rule denies the piece a place. Without the rules
@@ -187,13 +183,10 @@ func (p *Planner) refuse(piece Piece, before []Range) error {
 }
 
 // Check applies every rule to pieces placed by whomever, each at the range of its
-// number. The errors are PlacementErrors, joined.
+// number. The errors are PlacementErrors, joined, but for another number of ranges.
 func (p *Planner) Check(pieces []Piece, at []Range) error {
 	if len(pieces) != len(at) {
 		return fmt.Errorf("kexecseg: %w: %d pieces at %d ranges", ErrPlacement, len(pieces), len(at))
-	}
-	if err := checkPieces(pieces); err != nil {
-		return err
 	}
 	var errs []error
 	for i, piece := range pieces {
@@ -209,7 +202,9 @@ func (p *Planner) Check(pieces []Piece, at []Range) error {
 				errs = append(errs, &PlacementError{Piece: piece, At: at[i], Rule: r.name})
 			}
 		}
-		if at[i].Start%piece.align() != piece.Offset {
+		if piece.oddlyAligned() {
+			errs = append(errs, &PlacementError{Piece: piece, At: at[i], Rule: ruleAlignment})
+		} else if at[i].Start%piece.align() != piece.Offset {
 			errs = append(errs, &PlacementError{Piece: piece, At: at[i], Rule: ruleAligned})
 		}
 	}

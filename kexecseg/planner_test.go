@@ -284,25 +284,31 @@ func TestPlaceRefusals(t *testing.T) {
 	}
 }
 
-// What is no alignment is refused, placed or not.
+// What is no alignment is refused, placed or not, and wherever it lies.
 func TestOddAlignment(t *testing.T) {
 	p := &Planner{Memory: MemoryMap{{Range{0, 1 << 30}, RAM}}}
+	odd := func(err error) bool {
+		var e *PlacementError
+		return errors.As(err, &e) && e.Rule == ruleAlignment
+	}
 	for name, piece := range map[string]Piece{
-		"no power of two":        {Align: 3 * pageSize},
-		"offset of the align":    {Align: 2 << 20, Offset: 2 << 20},
-		"offset above":           {Offset: pageSize},
-		"offset inside a page":   {Align: 2 << 20, Offset: 8},
-		"small, no power of two": {Align: 2<<20 + 4},
+		"no power of two":      {Align: 3 * pageSize},
+		"a bit too many":       {Align: 2<<20 + 4},
+		"offset of the align":  {Align: 2 << 20, Offset: 2 << 20},
+		"offset of a page":     {Offset: pageSize},
+		"offset inside a page": {Align: 2 << 20, Offset: 8},
 	} {
 		piece.Size = pageSize
-		if _, err := p.Place(piece); !errors.Is(err, ErrPlacement) {
-			t.Errorf("%s: placed, %v", name, err)
+		if at, err := p.Place(piece); !odd(err) {
+			t.Errorf("%s: placed at %v, %v", name, at, err)
 		}
-		if err := p.Check([]Piece{piece}, []Range{{1 << 20, pageSize}}); !errors.Is(err, ErrPlacement) {
-			t.Errorf("%s: checked, %v", name, err)
+		for start := uint64(1 << 20); start < 1<<20+16*pageSize; start += pageSize {
+			if err := p.Check([]Piece{piece}, []Range{{start, pageSize}}); !odd(err) {
+				t.Errorf("%s: checked at %#x, %v", name, start, err)
+			}
 		}
 	}
-	for _, align := range []uint64{0, 16, pageSize} {
+	for _, align := range []uint64{0, 16, 24, pageSize} { // less than a page is a page
 		if at, err := p.Place(Piece{Size: 1, Align: align}); err != nil || at[0].Start%pageSize != 0 {
 			t.Errorf("a multiple of %d: %v, %v", align, at, err)
 		}

@@ -13,6 +13,9 @@ type rule struct {
 // ruleAligned holds by construction of every place; only Check can find it broken.
 const ruleAligned = "starts where its alignment says"
 
+// ruleAlignment is about the piece alone.
+const ruleAlignment = "has a power of two for its alignment and whole pages below it for its offset"
+
 // lastBytes is what stays free at the end of RAM. Linux 6.1 and 6.12 hang in early
 // boot when a setup_data node touches its last page: max_pfn stops below it.
 const lastBytes = 64 << 10

@@ -85,6 +85,9 @@ func Kernel(ctx context.Context, name string) (string, error) {
 // EFIVarFS returns the path of a stock Debian kernel's module efivarfs, without which
 // it shows no EFI variables. Guest.LoadModule takes it.
 func EFIVarFS(ctx context.Context, name string) (string, error) {
+	if slices.Contains(ExtraKernels(), name) {
+		return "", fmt.Errorf("vmtest: no module of kernel %q", name)
+	}
 	return stockFile(ctx, name, "efivarfs")
 }
 
@@ -97,8 +100,8 @@ func stockFiles() map[string]*regexp.Regexp {
 	}
 }
 
-// stockFile returns the path of one of them. All of a kernel's come together, so that
-// they are of one version.
+// stockFile returns the path of one of them. A module comes together with its kernel, so
+// that they are of one version.
 func stockFile(ctx context.Context, name, file string) (string, error) {
 	i := slices.IndexFunc(debianKernels(), func(k debianKernel) bool { return k.name == name })
 	if i < 0 {
@@ -110,12 +113,9 @@ func stockFile(ctx context.Context, name, file string) (string, error) {
 	}
 	path := filepath.Join(dir, file+"-"+name)
 	missing := func() bool {
-		for file := range stockFiles() {
-			if _, err := os.Stat(filepath.Join(dir, file+"-"+name)); err != nil {
-				return true
-			}
-		}
-		return false
+		_, err := os.Stat(path)
+		_, kernelErr := os.Stat(filepath.Join(dir, "vmlinuz-"+name))
+		return err != nil || kernelErr != nil
 	}
 	if !missing() {
 		return path, nil

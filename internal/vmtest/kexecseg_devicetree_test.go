@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/imakexec/imakexec/handover"
@@ -104,11 +105,16 @@ func TestARM64(t *testing.T) {
 		"1 GiB": {},
 		"6 GiB": {Memory: 6144},
 		// The firmware's device tree, and with it the list, only where there is no ACPI.
-		"UEFI": {QEMU: []string{"-bios", armFirmware(t), "-machine", "acpi=off"}},
+		"UEFI": {QEMU: []string{"-machine", "acpi=off"}},
 		// LPI tables stay in memory that UEFI tells the next kernel of.
-		"UEFI and ITS": {QEMU: []string{"-bios", armFirmware(t), "-machine", "acpi=off,gic-version=3"}},
+		"UEFI and ITS": {QEMU: []string{"-machine", "acpi=off,gic-version=3"}},
+		// Without UEFI there must be none.
+		"ITS and no LPIs": {QEMU: []string{"-machine", "gic-version=3"}, Cmdline: "irqchip.gicv3_nolpi=1"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if strings.HasPrefix(name, "UEFI") {
+				c.QEMU = append(c.QEMU, "-bios", armFirmware(t))
+			}
 			c.Scenario, c.Kernels, c.Arch, c.Init = "arm64", []string{kernel, kernel, kernel}, "arm64", armInit(t)
 			Judge(t, Run(t, c).Capture("end"))
 		})
@@ -123,11 +129,12 @@ func TestARM64Refused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for why, qemu := range map[string][]string{
-		"ACPI": {"-bios", armFirmware(t)},
-		"ITS":  {"-machine", "gic-version=3"},
-	} {
+	for _, why := range []string{"ACPI", "ITS"} {
 		t.Run(why, func(t *testing.T) {
+			qemu := []string{"-machine", "gic-version=3"}
+			if why == "ACPI" {
+				qemu = []string{"-bios", armFirmware(t)}
+			}
 			res := Run(t, Config{Scenario: "arm64-refused", Kernels: []string{kernel}, Arch: "arm64", Init: armInit(t),
 				Files: map[string][]byte{"kernel": next}, QEMU: qemu, Args: map[string]string{"why": why}})
 			Judge(t, res.Capture("end"))

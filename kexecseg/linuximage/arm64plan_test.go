@@ -271,6 +271,21 @@ func TestITSRefused(t *testing.T) {
 	planARM(t, armLinux(), with(armMachine, its, "disabled\x00"), 4096)
 	planARM(t, armLinux(), with(armMachine, "arm,gic-v3\x00", ""), 4096)
 	planARM(t, armLinux(), with(uefi, its, ""), 4096)
+	for cmdline, off := range map[string]bool{
+		"quiet irqchip.gicv3_nolpi=1\n":                         true,
+		"irqchip.gicv3_nolpi=on":                                true,
+		"irqchip.gicv3_nolpi=0":                                 false,
+		"irqchip.gicv3_nolpi=y irqchip.gicv3_nolpi=off":         false,
+		"irqchip.gicv3_nolpi= irqchip.gicv3_pseudo_nmi=1 quiet": false,
+	} {
+		root := with(armMachine, its, "")
+		root["proc/cmdline"] = file(cmdline)
+		if off {
+			planARM(t, armLinux(), root, 4096)
+		} else if _, err := tryPlan(armLinux(), root, 4096, nil); !errors.Is(err, ErrITS) {
+			t.Errorf("%q: %v", cmdline, err)
+		}
+	}
 	l := armLinux()
 	l.AllowITS = true
 	planARM(t, l, with(armMachine, its, ""), 4096)

@@ -24,7 +24,7 @@ var ErrACPI = errors.New("this machine booted by ACPI, and no arm64 kernel resto
 // (drivers/irqchip/irq-gic-v3-its.c: its_cpu_init_lpis, gic_reserve_range). A kernel in
 // QEMU's virt machine dies of it.
 var ErrITS = errors.New("this machine has a GICv3 with ITS and booted without UEFI, and the next kernel would not keep clear of its LPI tables; " +
-	"a boot through UEFI would help")
+	"a boot through UEFI would help, or irqchip.gicv3_nolpi=1 on the running kernel's command line; Linux.AllowITS plans all the same")
 
 const (
 	propArgs        = "bootargs"
@@ -110,8 +110,24 @@ func (t *armTree) address(name string) uint64 {
 	return regs[0].Address
 }
 
-// keepsLPITables reports whether there is an ITS in use and no UEFI.
-func (t *armTree) keepsLPITables() bool {
+// lpisOff reports whether the running kernel was told to use no LPIs, and so has no
+// tables for them (drivers/irqchip/irq-gic-v3.c: gicv3_nolpi_cfg).
+func lpisOff(root fs.FS) bool {
+	b, err := fs.ReadFile(root, "proc/cmdline")
+	if err != nil {
+		return false
+	}
+	off := false
+	for _, arg := range strings.Fields(string(b)) {
+		if value, ok := strings.CutPrefix(arg, "irqchip.gicv3_nolpi="); ok {
+			off = value == "on" || value != "" && strings.Contains("1yYtT", value[:1])
+		}
+	}
+	return off
+}
+
+// hasITSWithoutUEFI reports whether there is an ITS in use and no UEFI.
+func (t *armTree) hasITSWithoutUEFI() bool {
 	_, uefi := t.chosen.Get(propUEFI)
 	return !uefi && hasITS(t.Root)
 }

@@ -44,8 +44,8 @@ type Linux struct {
 	// Linux 5.5 is the first that keeps clear of such a buffer. x86-64 only.
 	Indirect bool
 
-	// AllowITS plans an image with an IMA buffer where Plan would give ErrITS. arm64
-	// only.
+	// AllowITS plans an image with an IMA buffer where Plan would give ErrITS, for
+	// hardware that is known to survive. arm64 only.
 	AllowITS bool
 }
 
@@ -53,7 +53,9 @@ type Linux struct {
 // image's Release is nil.
 //
 // An image that is not what the boot protocol says is an ImageError with the
-// offset; what has no place in memory is a *kexecseg.PlacementError.
+// offset; what has no place in memory is a *kexecseg.PlacementError. On arm64 machines
+// that cannot hand a list over, an image with an IMA buffer is refused with ErrACPI or
+// ErrITS; without one it is planned as any loader would.
 func (l *Linux) Plan(ctx context.Context, req *kexecseg.Request) (*kexecseg.Image, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -115,7 +117,7 @@ func (l *Linux) planARM(ctx context.Context, req *kexecseg.Request, root fs.FS, 
 	if err != nil {
 		return nil, err
 	}
-	if req.IMASize > 0 && !l.AllowITS && tree.keepsLPITables() {
+	if req.IMASize > 0 && !l.AllowITS && tree.hasITSWithoutUEFI() && !lpisOff(root) {
 		return nil, fmt.Errorf("linuximage: %w", ErrITS)
 	}
 	initrd, err := l.initrd(req, false)
