@@ -4,7 +4,7 @@
 set -eu
 
 [ $# -gt 0 ] || set -- qemu-system-x86 qemu-system-arm qemu-efi-aarch64 swtpm swtpm-tools ovmf \
-	ima-evm-utils device-tree-compiler debian-archive-keyring ca-certificates
+	ima-evm-utils device-tree-compiler cpio debian-archive-keyring ca-certificates
 
 if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
 	echo "install.sh: not Debian or Ubuntu: please install what these packages hold: $*" >&2

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/imakexec/imakexec/internal/testenv"
 )
 
 func TestJoinInitrds(t *testing.T) {
@@ -72,7 +74,7 @@ func TestEmptyArchive(t *testing.T) {
 	}
 	cpio, err := exec.LookPath("cpio")
 	if err != nil {
-		t.Skip("no cpio to judge it")
+		testenv.Skip(t, "needs cpio to judge it")
 	}
 	cmd := exec.Command(cpio, "--list", "--quiet")
 	cmd.Stdin = io.NewSectionReader(s, 0, int64(s.size))
