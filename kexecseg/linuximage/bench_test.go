@@ -3,6 +3,7 @@ package linuximage
 import (
 	"bytes"
 	"context"
+	"runtime"
 	"testing"
 	"time"
 
@@ -10,8 +11,8 @@ import (
 )
 
 // BenchmarkPlan plans a kernel of 14 MiB with an initrd of 100 MiB. The floor, in
-// turn with it, is one copy of the same bytes into fresh memory; of-floor is our
-// speed by its.
+// turn with it, is one copy of the same bytes into new slices; of-floor is our speed
+// by its, each in its best round.
 func BenchmarkPlan(b *testing.B) {
 	kernel, initrd := testKernel(14<<20, nil), make([]byte, 100<<20)
 	root := testRoot(b, biosMachine)
@@ -21,21 +22,33 @@ func BenchmarkPlan(b *testing.B) {
 	}
 	l := &Linux{Kernel: bytes.NewReader(kernel), Initrd: bytes.NewReader(initrd)}
 	req := &kexecseg.Request{Memory: memory, IMASize: 1 << 20, Root: root}
-	b.SetBytes(int64(len(kernel) + len(initrd)))
-	var floor time.Duration
-	for b.Loop() {
+	plan := func() time.Duration {
+		runtime.GC() // of the other's copy, whose memory is there for this one
+		start := time.Now()
 		if _, err := l.Plan(context.Background(), req); err != nil {
 			b.Fatal(err)
 		}
-		b.StopTimer()
+		return time.Since(start)
+	}
+	bare := func() time.Duration {
+		runtime.GC()
 		start := time.Now()
 		for _, src := range [][]byte{kernel, initrd} {
 			copy(make([]byte, len(src)), src)
 		}
-		floor += time.Since(start)
-		b.StartTimer()
+		return time.Since(start)
 	}
-	b.ReportMetric(floor.Seconds()/b.Elapsed().Seconds(), "of-floor")
+	took, floor := plan(), bare()
+	round := func() { took, floor = min(took, plan()), min(floor, bare()) }
+	for range 10 { // the first pages of a heap take much longer
+		round()
+	}
+	for b.Loop() {
+		round()
+	}
+	b.ReportMetric(0, "ns/op") // of both together
+	b.ReportMetric(float64(len(kernel)+len(initrd))/1e6/took.Seconds(), "MB/s")
+	b.ReportMetric(floor.Seconds()/took.Seconds(), "of-floor")
 	allocated := testing.AllocsPerRun(1, func() { l.Plan(context.Background(), req) })
 	b.ReportMetric(allocated, "allocs/plan")
 }
