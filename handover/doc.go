@@ -48,7 +48,7 @@
 //
 // A record that is measured between the last look at the list and the jump is in
 // the PCR and lost: quiesce what measures, or jump at once. The kernel holds the old
-// image until the new one is there; where there is memory for one only, and loads are
-// not limited (kernel.kexec_load_limit_reboot), Seal unloads the old one first.
+// image until the new one is there; where there is memory for one only, Seal unloads the
+// old one first, unless kernel.kexec_load_limit_reboot leaves fewer than five loads.
 // Unmounting and sync(2) are the caller's.
 package handover

@@ -38,7 +38,7 @@ type Handover struct {
 	unlock   func() error // not nil: this one seals
 	executed bool         // kexec_execute was measured for the present Seal
 	sealed   bool         // the loaded image has the whole list
-	carried  int          // records in it; -1: it lacks some
+	carried  int          // records of the list that this one loaded last
 }
 
 // Status describes a handover.
@@ -67,7 +67,7 @@ type Status struct {
 // have to be left.
 func Load(ctx context.Context, t kexecseg.Target, opts *Options) (*Handover, error) {
 	o := opts.withDefaults()
-	h := &Handover{opts: o, target: t, carried: -1}
+	h := &Handover{opts: o, target: t}
 	if step, err := h.load(ctx); err != nil {
 		h.release()
 		return nil, fail(o.System, "load", step, err)
@@ -155,7 +155,7 @@ func (h *Handover) loaded(ctx context.Context) (step string, err error) {
 // When it fails the image of Load stays loaded: see OpError.Loaded and Unload.
 func Resume(ctx context.Context, t kexecseg.Target, opts *Options) (*Handover, error) {
 	o := opts.withDefaults()
-	h := &Handover{opts: o, target: t, carried: -1}
+	h := &Handover{opts: o, target: t}
 	if step, err := h.takeUp(ctx); err != nil {
 		h.release()
 		return nil, fail(o.System, "resume", step, err)

@@ -184,7 +184,7 @@ func (h *Handover) carry(ctx context.Context) error {
 		if err := h.reload(loaded); err != nil {
 			return err
 		}
-		h.carried = -1
+		h.carried = loaded
 		if err := h.settle(ctx); err != nil {
 			return err
 		}
@@ -195,7 +195,6 @@ func (h *Handover) carry(ctx context.Context) error {
 		}
 		now, _ := h.ledger.total()
 		if now == loaded && h.ledger.pending() == 0 {
-			h.carried = loaded
 			return nil
 		}
 		h.opts.Logger.Info("records were measured during the load, loading again", slog.Int("records", now-loaded))

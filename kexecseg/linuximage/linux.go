@@ -92,7 +92,7 @@ func (l *Linux) planX86(ctx context.Context, req *kexecseg.Request, root fs.FS, 
 	if err != nil {
 		return nil, err
 	}
-	if m.fiveLevel && !bz.fiveLevel {
+	if !bz.fiveLevel && hasFiveLevels(root) {
 		return nil, imageError(offXLoadFlags, "the running kernel has five levels of page tables, and this one cannot start with them; boot the running one with no5lvl")
 	}
 	initrd, err := l.initrd(req, m.efi != nil)

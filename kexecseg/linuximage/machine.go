@@ -15,15 +15,12 @@ type machine struct {
 	screen []byte // struct screen_info; nil: unknown
 	rsdp   uint64 // address of the ACPI root pointer; 0: found by a scan below 1 MiB
 	efi    *efi   // nil: none
-	// fiveLevel tells that this kernel runs with five levels of page tables, and so
-	// does what it jumps to.
-	fiveLevel bool
 }
 
 // readMachine reads the running kernel's boot_params and, on EFI, the addresses
 // of the system tables.
 func readMachine(root fs.FS) (*machine, error) {
-	m := &machine{fiveLevel: hasFiveLevels(root)}
+	m := &machine{}
 	bp, err := fs.ReadFile(root, "sys/kernel/boot_params/data")
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -49,8 +46,9 @@ func readMachine(root fs.FS) (*machine, error) {
 	return m, err
 }
 
-// hasFiveLevels looks for a flag that the kernel takes away where it does not use five
-// levels (arch/x86/kernel/cpu/common.c: early_identify_cpu).
+// hasFiveLevels reports whether the running kernel has five levels of page tables, as
+// what it jumps to then has: by a flag that a kernel takes away where it does not use
+// them (arch/x86/kernel/cpu/common.c: early_identify_cpu).
 func hasFiveLevels(root fs.FS) bool {
 	b, err := fs.ReadFile(root, "proc/cpuinfo")
 	if err != nil {
