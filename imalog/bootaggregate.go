@@ -57,7 +57,7 @@ func CheckBootAggregate(rec *Record, pcrs PCRs, hashes map[uint16]func() hash.Ha
 	var d FileDigest
 	found := false
 	for f := range rec.Fields() {
-		if f.Kind() == KindDigest && f.ID != "d-modsig" {
+		if f.Kind() == KindDigest && f.ID() != "d-modsig" {
 			if d, err = f.FileDigest(); err != nil {
 				return 0, 0, err
 			}
@@ -68,8 +68,8 @@ func CheckBootAggregate(rec *Record, pcrs PCRs, hashes map[uint16]func() hash.Ha
 	if !found {
 		return 0, 0, ErrNoAggregate
 	}
-	alg, known := AlgByName(d.Alg)
-	if d.Alg == "" {
+	alg, known := AlgByName(d.Alg())
+	if d.Alg() == "" {
 		alg, known = AlgSHA1, len(d.Sum) == AlgSize(AlgSHA1)
 	}
 	if !known {

@@ -6,6 +6,11 @@ import "encoding/binary"
 // binary.ByteOrder it costs no call.
 type byteOrder bool
 
+// isBigEndian returns an order by any name; nil is little-endian.
+func isBigEndian(order binary.ByteOrder) byteOrder {
+	return order != nil && order.Uint32([]byte{0, 0, 0, 1}) == 1
+}
+
 func (big byteOrder) uint16(b []byte) uint16 {
 	if big {
 		return binary.BigEndian.Uint16(b)

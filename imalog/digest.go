@@ -60,16 +60,15 @@ func (r *Record) digestInput(buf *[imaDigestInput]byte) ([]byte, error) {
 	if r.Template != templateIMA {
 		return r.Data, nil
 	}
-	c := newCursor(r)
 	n := 0
-	for c.next() {
-		if len(c.field.Data) > len(buf)-n {
-			return nil, &FieldError{c.field.ID, ErrFields}
+	for f, err := range r.Fields() {
+		if err != nil {
+			return nil, err
 		}
-		n += copy(buf[n:], c.field.Data)
-	}
-	if c.err != nil {
-		return nil, c.err
+		if len(f.Data) > len(buf)-n {
+			return nil, malformed(f.ID())
+		}
+		n += copy(buf[n:], f.Data)
 	}
 	clear(buf[n:])
 	return buf[:], nil

@@ -70,7 +70,7 @@ func ExampleRecords() {
 				if err != nil {
 					log.Fatal(err)
 				}
-				fmt.Printf("%s %x… ", d.Alg, d.Sum[:4])
+				fmt.Printf("%s %x… ", d.Alg(), d.Sum[:4])
 			case imalog.KindText:
 				name, err := f.Text()
 				if err != nil {

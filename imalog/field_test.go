@@ -2,6 +2,7 @@ package imalog
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"reflect"
 	"slices"
@@ -22,16 +23,16 @@ func TestCapturedFields(t *testing.T) {
 				if err != nil {
 					t.Fatalf("%s: record %d: %v", c.name(), i, err)
 				}
-				ids = append(ids, f.ID)
-				decoded[f.ID]++
+				ids = append(ids, f.ID())
+				decoded[f.ID()]++
 				if len(f.Data) > 0 {
-					filled[f.ID]++
+					filled[f.ID()]++
 				}
 				if len(f.Data) == 0 && f.Kind() == KindDigest {
 					continue // d-modsig of a file without an appended signature
 				}
 				if again, err := reencode(f); err != nil || !bytes.Equal(again, f.Data) {
-					t.Errorf("%s: record %d: field %s: %x decodes and encodes to %x, %v", c.name(), i, f.ID, f.Data, again, err)
+					t.Errorf("%s: record %d: field %s: %x decodes and encodes to %x, %v", c.name(), i, f.ID(), f.Data, again, err)
 				}
 			}
 			if got := strings.Join(ids, "|"); got != named(rec.Template).format {
@@ -59,7 +60,7 @@ func reencode(f Field) ([]byte, error) {
 	switch f.Kind() {
 	case KindDigest:
 		d, err := f.FileDigest()
-		return d.Append(nil, f.ID), err
+		return d.Append(nil, f.ID()), err
 	case KindText:
 		s, err := f.Text()
 		s = bytes.Clone(s)
@@ -83,12 +84,12 @@ func reencode(f Field) ([]byte, error) {
 		lengths, err := f.Lengths()
 		var b []byte
 		for _, n := range lengths {
-			b = byteOrder(f.BigEndian).appendUint32(b, n)
+			b = f.order().appendUint32(b, n)
 		}
 		return b, err
 	case KindUint:
 		v, err := f.Uint()
-		order := byteOrder(f.BigEndian)
+		order := f.order()
 		switch len(f.Data) {
 		case 0:
 			return nil, err
@@ -157,35 +158,35 @@ func TestFieldsByHand(t *testing.T) {
 		field Field
 		want  any // nil: an error
 	}{
-		"d":              {Field{ID: "d", Data: []byte(sum[:20])}, FileDigest{Sum: []byte(sum[:20])}},
-		"d-ng":           {Field{ID: "d-ng", Data: []byte("sha256:\x00" + sum)}, FileDigest{Alg: "sha256", Sum: []byte(sum)}},
-		"d-ng wp512":     {Field{ID: "d-ng", Data: []byte("wp512:\x00" + sum)}, FileDigest{Alg: "wp512", Sum: []byte(sum)}},
-		"d-ng bare":      {Field{ID: "d-ng", Data: []byte(":\x00" + sum)}, FileDigest{Sum: []byte(sum)}},
-		"d-ng with type": {Field{ID: "d-ng", Data: []byte("ima:sha256:\x00" + sum)}, nil},
-		"d-ng no NUL":    {Field{ID: "d-ng", Data: []byte("sha256:")}, nil},
-		"d-ng no colon":  {Field{ID: "d-ng", Data: []byte("sha256\x00" + sum)}, nil},
-		"d-ng empty":     {Field{ID: "d-ng"}, nil},
-		"d-ngv2":         {Field{ID: "d-ngv2", Data: []byte("verity:sha512:\x00" + sum)}, FileDigest{"verity", "sha512", []byte(sum)}},
-		"d-ngv2 no type": {Field{ID: "d-ngv2", Data: []byte("sha256:\x00" + sum)}, nil},
-		"d-modsig":       {Field{ID: "d-modsig", Data: []byte("sha384:\x00" + sum)}, FileDigest{Alg: "sha384", Sum: []byte(sum)}},
-		"n-ng":           {Field{ID: "n-ng", Data: []byte("/a\nb\x00")}, "/a\nb"},
-		"n":              {Field{ID: "n", Data: []byte("/ab")}, "/ab"},
-		"n-ng empty":     {Field{ID: "n-ng"}, nil},
-		"n-ng no NUL":    {Field{ID: "n-ng", Data: []byte("/ab")}, nil},
-		"n-ng two NULs":  {Field{ID: "n-ng", Data: []byte("/a\x00b\x00")}, nil},
-		"sig":            {Field{ID: "sig", Data: []byte("\x06\x03\x06\x01\x02\x03\x04\x00\x02zz")}, Signature{SignatureVerity, 3, 6, 0x01020304, []byte("zz")}},
-		"sig empty":      {Field{ID: "sig"}, Signature{}},
-		"sig short":      {Field{ID: "sig", Data: []byte("\x03\x02\x04\x01\x02\x03\x04\x00\x03zz")}, nil},
-		"sig version 1":  {Field{ID: "sig", Data: []byte("\x03\x01\x04\x01\x02\x03\x04\x00\x02zz")}, nil},
-		"sig HMAC":       {Field{ID: "evmsig", Data: []byte("\x02\x02\x04\x01\x02\x03\x04\x00\x02zz")}, nil},
-		"iuid":           {Field{ID: "iuid", Data: []byte{1, 2, 0, 0}}, uint64(0x201)},
-		"iuid big":       {Field{ID: "iuid", Data: []byte{0, 0, 2, 1}, BigEndian: true}, uint64(0x201)},
-		"imode":          {Field{ID: "imode", Data: []byte{0xed, 0x81}}, uint64(0o100755)},
-		"igid long":      {Field{ID: "igid", Data: []byte{1, 0, 0, 0, 0, 0, 0, 0x80}}, uint64(1<<63 + 1)},
-		"igid of three":  {Field{ID: "igid", Data: []byte{1, 2, 3}}, nil},
-		"xattrnames":     {Field{ID: "xattrnames", Data: []byte("security.ima|security.selinux\x00")}, []string{"security.ima", "security.selinux"}},
-		"xattrlengths":   {Field{ID: "xattrlengths", Data: []byte{9, 1, 0, 0, 2, 0, 0, 0}}, []uint32{265, 2}},
-		"xattrlengths 5": {Field{ID: "xattrlengths", Data: []byte{9, 1, 0, 0, 2}}, nil},
+		"d":              {NewField("d", []byte(sum[:20]), nil), FileDigest{Sum: []byte(sum[:20])}},
+		"d-ng":           {NewField("d-ng", []byte("sha256:\x00"+sum), nil), NewFileDigest("", "sha256", []byte(sum))},
+		"d-ng wp512":     {NewField("d-ng", []byte("wp512:\x00"+sum), nil), NewFileDigest("", "wp512", []byte(sum))},
+		"d-ng bare":      {NewField("d-ng", []byte(":\x00"+sum), nil), FileDigest{Sum: []byte(sum)}},
+		"d-ng with type": {NewField("d-ng", []byte("ima:sha256:\x00"+sum), nil), nil},
+		"d-ng no NUL":    {NewField("d-ng", []byte("sha256:"), nil), nil},
+		"d-ng no colon":  {NewField("d-ng", []byte("sha256\x00"+sum), nil), nil},
+		"d-ng empty":     {NewField("d-ng", nil, nil), nil},
+		"d-ngv2":         {NewField("d-ngv2", []byte("verity:sha512:\x00"+sum), nil), NewFileDigest("verity", "sha512", []byte(sum))},
+		"d-ngv2 no type": {NewField("d-ngv2", []byte("sha256:\x00"+sum), nil), nil},
+		"d-modsig":       {NewField("d-modsig", []byte("sha384:\x00"+sum), nil), NewFileDigest("", "sha384", []byte(sum))},
+		"n-ng":           {NewField("n-ng", []byte("/a\nb\x00"), nil), "/a\nb"},
+		"n":              {NewField("n", []byte("/ab"), nil), "/ab"},
+		"n-ng empty":     {NewField("n-ng", nil, nil), nil},
+		"n-ng no NUL":    {NewField("n-ng", []byte("/ab"), nil), nil},
+		"n-ng two NULs":  {NewField("n-ng", []byte("/a\x00b\x00"), nil), nil},
+		"sig":            {NewField("sig", []byte("\x06\x03\x06\x01\x02\x03\x04\x00\x02zz"), nil), Signature{SignatureVerity, 3, 6, 0x01020304, []byte("zz")}},
+		"sig empty":      {NewField("sig", nil, nil), Signature{}},
+		"sig short":      {NewField("sig", []byte("\x03\x02\x04\x01\x02\x03\x04\x00\x03zz"), nil), nil},
+		"sig version 1":  {NewField("sig", []byte("\x03\x01\x04\x01\x02\x03\x04\x00\x02zz"), nil), nil},
+		"sig HMAC":       {NewField("evmsig", []byte("\x02\x02\x04\x01\x02\x03\x04\x00\x02zz"), nil), nil},
+		"iuid":           {NewField("iuid", []byte{1, 2, 0, 0}, nil), uint64(0x201)},
+		"iuid big":       {NewField("iuid", []byte{0, 0, 2, 1}, binary.BigEndian), uint64(0x201)},
+		"imode":          {NewField("imode", []byte{0xed, 0x81}, nil), uint64(0o100755)},
+		"igid long":      {NewField("igid", []byte{1, 0, 0, 0, 0, 0, 0, 0x80}, nil), uint64(1<<63 + 1)},
+		"igid of three":  {NewField("igid", []byte{1, 2, 3}, nil), nil},
+		"xattrnames":     {NewField("xattrnames", []byte("security.ima|security.selinux\x00"), nil), []string{"security.ima", "security.selinux"}},
+		"xattrlengths":   {NewField("xattrlengths", []byte{9, 1, 0, 0, 2, 0, 0, 0}, nil), []uint32{265, 2}},
+		"xattrlengths 5": {NewField("xattrlengths", []byte{9, 1, 0, 0, 2}, nil), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got any
@@ -209,7 +210,7 @@ func TestFieldsByHand(t *testing.T) {
 			var fe *FieldError
 			switch {
 			case test.want == nil:
-				if !errors.Is(err, ErrFields) || !errors.As(err, &fe) || fe.Field != test.field.ID {
+				if !errors.Is(err, ErrFields) || !errors.As(err, &fe) || fe.Field != test.field.ID() {
 					t.Errorf("%v, %v", got, err)
 				}
 			case err != nil || !reflect.DeepEqual(got, test.want):
@@ -218,7 +219,14 @@ func TestFieldsByHand(t *testing.T) {
 		})
 	}
 	// A field is decoded as what it is only.
-	f := Field{ID: "buf", Data: []byte("sha256:\x00")}
+	f := NewField("buf", []byte("sha256:\x00"), nil)
+	decodesToNothing(t, f)
+	decodesToNothing(t, NewField("x", []byte("sha256:\x00"), nil))
+	decodesToNothing(t, Field{})
+}
+
+func decodesToNothing(t *testing.T, f Field) {
+	t.Helper()
 	_, err1 := f.FileDigest()
 	_, err2 := f.Text()
 	_, err3 := f.Signature()
@@ -242,7 +250,7 @@ func TestTemplateFormat(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ids = append(ids, f.ID)
+		ids = append(ids, f.ID())
 	}
 	if !slices.Equal(ids, []string{"n-ng", "d-ngv2", "iuid", "n-ng"}) || rec.Name() != "/x" {
 		t.Errorf("%v %q", ids, rec.Name())

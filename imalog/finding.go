@@ -2,8 +2,6 @@ package imalog
 
 import (
 	"crypto/sha1"
-	"crypto/sha256"
-	"crypto/sha512"
 	"slices"
 	"strconv"
 	"strings"
@@ -190,7 +188,7 @@ type guesser struct {
 
 	size     uint64 // bytes of the list so far
 	segment  uint64 // of the boot's last kexec_load
-	alg      string // of the digests in d-ng
+	alg      uint16 // of the digests in d-ng
 	executed bool   // the boot's last record so far is a kexec_execute
 }
 
@@ -210,7 +208,7 @@ func (g *guesser) see(i int, rec *Record) {
 		g.segment = 0
 		if f, ok := rec.Field("d-ng"); ok {
 			if d, err := f.FileDigest(); err == nil {
-				g.alg = d.Alg
+				g.alg, _ = AlgByName(d.Alg())
 			}
 		}
 	case kexecLoad, kexecExecute:
@@ -235,22 +233,14 @@ func (g *guesser) boundary(i int) Record {
 		g.findings = append(g.findings, Finding{Kind: FindingUnsealed, Record: i})
 	}
 	buf := figures{segment: g.segment, size: HeaderSize + g.size, count: uint64(i)}.append(nil)
-	d := FileDigest{Alg: g.alg}
-	switch g.alg {
-	case "sha1":
-		sum := sha1.Sum(buf)
-		d.Sum = sum[:]
-	case "sha384":
-		sum := sha512.Sum384(buf)
-		d.Sum = sum[:]
-	case "sha512":
-		sum := sha512.Sum512(buf)
-		d.Sum = sum[:]
-	default:
-		d.Alg = "sha256"
-		sum := sha256.Sum256(buf)
-		d.Sum = sum[:]
+	alg := g.alg
+	var sum [maxDigest]byte
+	n := sumInto(sum[:], alg, buf)
+	if n == 0 {
+		alg = AlgSHA256
+		n = sumInto(sum[:], alg, buf)
 	}
+	d := NewFileDigest("", AlgName(alg), sum[:n])
 	rec := Record{PCR: g.pcr, Template: "ima-buf"}
 	for _, field := range [][]byte{d.Append(nil, "d-ng"), []byte(kexecExecute + "\x00"), buf} {
 		rec.Data = byteOrder(false).appendUint32(rec.Data, uint32(len(field)))

@@ -33,7 +33,7 @@ func bigEndian(t testing.TB, list []Record) []Record {
 					binary.BigEndian.PutUint32(data[i:], binary.LittleEndian.Uint32(f.Data[i:]))
 				}
 			}
-			if rec.Template != templateIMA || f.ID != "d" {
+			if rec.Template != templateIMA || f.ID() != "d" {
 				big.Data = binary.BigEndian.AppendUint32(big.Data, uint32(len(data)))
 			}
 			big.Data = append(big.Data, data...)

@@ -131,7 +131,7 @@ func checkField(t *testing.T, f Field) {
 		return
 	}
 	if !bytes.Equal(again, f.Data) && !(f.Kind() == KindNames && len(f.Data) == 0) {
-		t.Fatalf("field %s: %x came back as %x", f.ID, f.Data, again)
+		t.Fatalf("field %s: %x came back as %x", f.ID(), f.Data, again)
 	}
 }
 
@@ -188,12 +188,12 @@ func textSaysAll(rec *Record) bool {
 		case KindDigest:
 			// Bytes that would end a tag early, or none at all.
 			d, _ := f.FileDigest()
-			if f.ID != "d" && (len(f.Data) == 0 || strings.ContainsAny(d.Type+d.Alg, " \n") || d.Alg == "") {
+			if f.ID() != "d" && (len(f.Data) == 0 || strings.ContainsAny(d.Type()+d.Alg(), " \n") || d.Alg() == "") {
 				return false
 			}
 		case KindUint:
 			v, _ := f.Uint()
-			b, _ := appendTextUint(nil, byteOrder(f.BigEndian), f.ID, appendTextOf(f))
+			b, _ := appendTextUint(nil, f.order(), f.ID(), appendTextOf(f))
 			if !bytes.Equal(b, f.Data) || len(f.Data) == 0 && v != 0 {
 				return false
 			}
@@ -256,17 +256,21 @@ func FuzzField(f *testing.F) {
 		b, opts := c.binary(f, "sha1")
 		for _, rec := range records(f, b, opts) {
 			for field := range rec.Fields() {
-				if len(field.Data) > 0 || !ids[field.ID] {
-					f.Add(field.ID, field.Data, false)
+				if len(field.Data) > 0 || !ids[field.ID()] {
+					f.Add(field.ID(), field.Data, false)
 				}
-				ids[field.ID] = true
+				ids[field.ID()] = true
 			}
 		}
 	}
 	f.Add("iuid", []byte{0, 0, 0, 7}, true)
 	f.Add("sig", []byte("\x06\x03\x06\x01\x02\x03\x04\x00\x02zz"), false)
 	f.Fuzz(func(t *testing.T, id string, data []byte, big bool) {
-		checkField(t, Field{ID: id, Data: data, BigEndian: big})
+		order := binary.ByteOrder(binary.LittleEndian)
+		if big {
+			order = binary.BigEndian
+		}
+		checkField(t, NewField(id, data, order))
 		s, ok := ParseSignature(data)
 		if ok && !bytes.Equal(s.Append(nil), data) {
 			t.Fatalf("signature %x came back as %x", data, s.Append(nil))

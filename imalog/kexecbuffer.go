@@ -303,9 +303,9 @@ func (p *restorer) fields(rec *Record) error {
 		switch {
 		case err != nil:
 			return err
-		case f.ID == "d" && len(f.Data) != 20:
+		case f.ID() == "d" && len(f.Data) != 20:
 			return &FieldError{"d", ErrFields}
-		case f.ID == "d":
+		case f.ID() == "d":
 			data = append(data, f.Data...)
 		default:
 			name := cString(f.Data)

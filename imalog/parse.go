@@ -18,8 +18,7 @@ func newParser(opts *ReaderOptions) parser {
 		if opts.MaxRecord > 0 {
 			p.max = opts.MaxRecord
 		}
-		// A big-endian order by any other name reads 1 as 1<<24.
-		p.order = opts.ByteOrder != nil && opts.ByteOrder.Uint32([]byte{0, 0, 0, 1}) == 1
+		p.order = isBigEndian(opts.ByteOrder)
 	}
 	return p
 }

@@ -88,10 +88,9 @@ func (r *Record) name() []byte { return cString(r.nameField()) }
 func (r *Record) nameField() []byte {
 	t := named(r.Template)
 	if t == nil || t.name == templateIMA {
-		c := newCursor(r)
-		for c.next() {
-			if c.field.kind == KindText {
-				return c.field.Data
+		for f, err := range r.Fields() {
+			if err == nil && f.Kind() == KindText {
+				return f.Data
 			}
 		}
 		return nil

@@ -40,16 +40,16 @@ const signatureHeader = 9
 // Signature decodes a field sig or evmsig. An empty one is a zero Signature: the
 // file had none. The error unwraps to ErrFields for what is no signature of
 // version 2 or 3, such as one of the oldest version.
-func (f *Field) Signature() (Signature, error) {
+func (f Field) Signature() (Signature, error) {
 	if f.Kind() != KindSignature {
-		return Signature{}, malformed(f.ID)
+		return Signature{}, malformed(f.ID())
 	}
 	if len(f.Data) == 0 {
 		return Signature{}, nil
 	}
 	s, ok := ParseSignature(f.Data)
 	if !ok {
-		return Signature{}, malformed(f.ID)
+		return Signature{}, malformed(f.ID())
 	}
 	return s, nil
 }

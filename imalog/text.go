@@ -22,25 +22,24 @@ func (r *Record) AppendText(b []byte) ([]byte, error) {
 	b = appendHex(b, r.Digest)
 	b = append(b, ' ')
 	b = append(b, r.Template...)
-	if !knownTemplate(r.Template) {
+	for f, err := range r.Fields() {
+		if err == ErrTemplate {
+			b = append(b, ' ')
+			b = appendHex(b, r.Data)
+			break
+		}
+		if err != nil {
+			return b[:start], err
+		}
 		b = append(b, ' ')
-		b = appendHex(b, r.Data)
-		return append(b, '\n'), nil
-	}
-	c := newCursor(r)
-	for c.next() {
-		b = append(b, ' ')
-		b = c.field.appendText(b)
-	}
-	if c.err != nil {
-		return b[:start], c.err
+		b = f.appendText(b)
 	}
 	return append(b, '\n'), nil
 }
 
 // appendText appends a field as the kernel shows it
 // (security/integrity/ima/ima_template_lib.c: ima_show_template_data_ascii).
-func (f *Field) appendText(b []byte) []byte {
+func (f Field) appendText(b []byte) []byte {
 	switch f.Kind() {
 	case KindText, KindNames:
 		return append(b, cString(f.Data)...)
@@ -51,7 +50,7 @@ func (f *Field) appendText(b []byte) []byte {
 		return b
 	case KindDigest:
 		tag := cString(f.Data)
-		if i := len(tag) - 1; f.ID != "d" && i >= 0 && tag[i] == ':' && len(tag) < len(f.Data) {
+		if i := len(tag) - 1; f.ID() != "d" && i >= 0 && tag[i] == ':' && len(tag) < len(f.Data) {
 			if i > 0 {
 				b = append(b, tag...)
 			}

@@ -186,7 +186,7 @@ func (r *TextReader) parse(line []byte) (exact, whole bool) {
 
 // textFields are the fields of a record as they are printed.
 type textFields struct {
-	types   []fieldType
+	fields  []fieldIndex
 	tokens  [][]byte
 	old     bool // template "ima"
 	unclear int  // fields of which the text leaves two readings
@@ -198,26 +198,28 @@ const maxUnclear = 4
 // split cuts the text into the template's fields.
 func (t *textFields) split(template string, text []byte) bool {
 	t.old = template == templateIMA
-	t.types, t.tokens, t.unclear = t.types[:0], t.tokens[:0], 0
-	if !knownTemplate(template) {
-		t.types = append(t.types, fieldType{})
+	t.fields, t.tokens, t.unclear = t.fields[:0], t.tokens[:0], 0
+	fields, ok := fieldsOf(template, t.fields)
+	if !ok {
+		t.fields = append(t.fields, fieldUnknown)
 		t.tokens = append(t.tokens, text)
 		return true
 	}
-	t.types = appendTypes(t.types, template)
+	t.fields = append(t.fields, fields...)
 	names := 0
-	for _, ft := range t.types {
-		if ft.kind == KindText {
+	for _, i := range t.fields {
+		if fieldTypes[i].kind == KindText {
 			names++
 		}
 	}
 	// The kernel prints no spaces in a name but those of a list that it was handed:
 	// more spaces than there are fields belong to the name, if there is but one.
-	extra := bytes.Count(text, []byte{' '}) - (len(t.types) - 1)
+	extra := bytes.Count(text, []byte{' '}) - (len(t.fields) - 1)
 	if extra < 0 || extra > 0 && names != 1 {
 		return false
 	}
-	for _, ft := range t.types {
+	for _, i := range t.fields {
+		ft := &fieldTypes[i]
 		end := wordEnd(text, 0)
 		for ; ft.kind == KindText && extra > 0; extra-- {
 			end = wordEnd(text, end+1)
@@ -240,7 +242,7 @@ func wordEnd(text []byte, start int) int {
 }
 
 // unclear reports whether a printed field may stand for two.
-func unclear(ft fieldType, token []byte) bool {
+func unclear(ft *fieldType, token []byte) bool {
 	switch ft.kind {
 	case KindText, KindNames:
 		return len(token) == 0 // a NUL or nothing
@@ -254,14 +256,14 @@ func unclear(ft fieldType, token []byte) bool {
 // the unclear fields, the last one first.
 func (t *textFields) encode(b []byte, order byteOrder, variant uint) ([]byte, bool) {
 	left := t.unclear
-	for i, ft := range t.types {
-		token := t.tokens[i]
+	for n, i := range t.fields {
+		ft, token := &fieldTypes[i], t.tokens[n]
 		other := false
 		if left > 0 && unclear(ft, token) {
 			left--
 			other = variant>>left&1 != 0
 		}
-		counted := ft.kind != KindUnknown && !(t.old && ft.id == "d")
+		counted := i != fieldUnknown && i != fieldDIMA
 		start := len(b)
 		if counted {
 			b = order.appendUint32(b, 0)
@@ -301,7 +303,7 @@ func (t *textFields) encode(b []byte, order byteOrder, variant uint) ([]byte, bo
 		if counted {
 			order.putUint32(b[start:], uint32(len(b)-data))
 		}
-		if t.old && ft.id == "d" && len(b)-data != 20 {
+		if i == fieldDIMA && len(b)-data != 20 {
 			return b, false
 		}
 	}

@@ -103,7 +103,7 @@ func (l *lines) end(*summary) error { return nil }
 
 // decode decodes a field of a record.
 func decode(rec *imalog.Record, f imalog.Field) jsonField {
-	j := jsonField{ID: f.ID}
+	j := jsonField{ID: f.ID()}
 	if len(f.Data) == 0 {
 		return j // there was nothing to measure
 	}
@@ -112,7 +112,7 @@ func decode(rec *imalog.Record, f imalog.Field) jsonField {
 	case imalog.KindDigest:
 		var d imalog.FileDigest
 		if d, err = f.FileDigest(); err == nil {
-			j.Type, j.Alg, j.Digest = d.Type, d.Alg, d.Sum
+			j.Type, j.Alg, j.Digest = d.Type(), d.Alg(), d.Sum
 		}
 	case imalog.KindText:
 		var b []byte
@@ -141,7 +141,7 @@ func decode(rec *imalog.Record, f imalog.Field) jsonField {
 			j.Number = &v
 		}
 	case imalog.KindBytes:
-		if f.ID == "buf" && printable(string(f.Data)) {
+		if f.ID() == "buf" && printable(string(f.Data)) {
 			j.text(f.Data)
 		} else {
 			j.Data = f.Data

@@ -114,7 +114,7 @@ func (t *table) digest(rec *imalog.Record) string {
 		if err != nil {
 			break
 		}
-		if f.Kind() != imalog.KindDigest || f.ID == "d-modsig" {
+		if f.Kind() != imalog.KindDigest || f.ID() == "d-modsig" {
 			continue
 		}
 		d, err := f.FileDigest()
@@ -125,8 +125,8 @@ func (t *table) digest(rec *imalog.Record) string {
 		if !t.wide && len(sum) > shortDigest {
 			sum = sum[:shortDigest]
 		}
-		if d.Alg != "" {
-			sum = plain(d.Alg) + ":" + sum
+		if d.Alg() != "" {
+			sum = plain(d.Alg()) + ":" + sum
 		}
 		return sum
 	}
@@ -142,9 +142,9 @@ func about(e *entry) []string {
 			say("%v", err)
 			break
 		}
-		switch f.ID {
+		switch f.ID() {
 		case "d-ngv2":
-			if d, err := f.FileDigest(); err == nil && d.Type == "verity" {
+			if d, err := f.FileDigest(); err == nil && d.Type() == "verity" {
 				say("fs-verity digest")
 			}
 		case "sig", "evmsig":

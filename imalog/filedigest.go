@@ -1,0 +1,116 @@
+package imalog
+
+import "bytes"
+
+// A FileDigest is the digest of what was measured, as the fields d, d-ng, d-ngv2
+// and d-modsig have it. Four words, like a Field.
+type FileDigest struct {
+	Sum []byte // aliases the field
+	tag *digestTag
+}
+
+// A digestTag is what stands before a digest.
+type digestTag struct{ typ, alg string }
+
+// The tags that kernels write, by type and algorithm: nearly all digests are
+// "sha256:" in d-ng.
+var (
+	digestTypes = [...]string{"", "ima", "verity"}
+	digestTags  = func() (tags [len(digestTypes)][len(hashNames)]digestTag) {
+		for i, typ := range digestTypes {
+			for j, alg := range hashNames {
+				tags[i][j] = digestTag{typ, alg}
+			}
+		}
+		return tags
+	}()
+	tagSHA256 = &digestTags[0][4]
+)
+
+// newTag returns a tag, without allocating one that kernels write.
+func newTag(typ, alg []byte) *digestTag {
+	if len(typ)+len(alg) == 0 {
+		return nil
+	}
+	for i := range digestTags {
+		if digestTypes[i] != string(typ) {
+			continue
+		}
+		for j := range digestTags[i] {
+			if digestTags[i][j].alg == string(alg) {
+				return &digestTags[i][j]
+			}
+		}
+	}
+	return &digestTag{string(typ), string(alg)}
+}
+
+// NewFileDigest returns a digest of a type, "" but in field d-ngv2, and an
+// algorithm, "" but outside field d.
+func NewFileDigest(typ, alg string, sum []byte) FileDigest {
+	return FileDigest{sum, newTag([]byte(typ), []byte(alg))}
+}
+
+// Type returns "ima" or "verity" for one of d-ngv2, "" for others.
+func (d FileDigest) Type() string {
+	if d.tag == nil {
+		return ""
+	}
+	return d.tag.typ
+}
+
+// Alg returns the kernel's name of the algorithm, such as "sha256"; "" for one
+// of field d.
+func (d FileDigest) Alg() string {
+	if d.tag == nil {
+		return ""
+	}
+	return d.tag.alg
+}
+
+// FileDigest decodes a digest. In d-ng and d-modsig it is "<alg>:" NUL digest,
+// in d-ngv2 "<type>:<alg>:" NUL digest, in d the digest alone, of SHA-1 or MD5
+// (security/integrity/ima/ima_template_lib.c: ima_eventdigest_init_common). An
+// error unwraps to ErrFields.
+func (f Field) FileDigest() (FileDigest, error) {
+	const usual = "sha256:\x00"
+	if f.Kind() != KindDigest {
+		return FileDigest{}, malformed(f.ID())
+	}
+	switch id := f.typ.id; {
+	case id == "d":
+		return FileDigest{Sum: f.Data}, nil
+	case id != "d-ngv2" && len(f.Data) >= len(usual) && string(f.Data[:len(usual)]) == usual:
+		return FileDigest{f.Data[len(usual):], tagSHA256}, nil
+	}
+	tag, sum, found := bytes.Cut(f.Data, []byte{0})
+	if !found || len(tag) == 0 || tag[len(tag)-1] != ':' {
+		return FileDigest{}, malformed(f.ID())
+	}
+	var typ []byte
+	alg := tag[:len(tag)-1]
+	if f.typ.id == "d-ngv2" {
+		if typ, alg, found = bytes.Cut(alg, []byte{':'}); !found || len(typ) == 0 {
+			return FileDigest{}, malformed(f.ID())
+		}
+	}
+	if bytes.IndexByte(alg, ':') >= 0 {
+		return FileDigest{}, malformed(f.ID())
+	}
+	return FileDigest{sum, newTag(typ, alg)}, nil
+}
+
+// Append appends the digest as a field of the identifier has it, without the
+// field's length: the reverse of Field.FileDigest.
+func (d FileDigest) Append(b []byte, id string) []byte {
+	if id == "d" {
+		return append(b, d.Sum...)
+	}
+	if id == "d-ngv2" {
+		b = append(b, d.Type()...)
+		b = append(b, ':')
+	}
+	b = append(b, d.Alg()...)
+	b = append(b, ':', 0)
+	return append(b, d.Sum...)
+}
