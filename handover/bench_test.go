@@ -61,7 +61,7 @@ func BenchmarkExecute(b *testing.B) {
 				b.StopTimer()
 				measure(fresh)
 				h.sealed, h.executed, h.state.LoadMeasured = false, false, false
-				before := len(h.ledger.body)
+				before := len(h.ledger.List().Binary)
 				b.StartTimer()
 				start := time.Now()
 				if err := h.Execute(ctx); err != nil {
@@ -69,7 +69,7 @@ func BenchmarkExecute(b *testing.B) {
 				}
 				total += time.Since(start)
 				b.StopTimer()
-				floor += hashFloor(h.ledger.body[before:])
+				floor += hashFloor(h.ledger.List().Binary[before:])
 				n++
 				b.StartTimer()
 			}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/imakexec/imakexec/internal/ledger"
 	"github.com/imakexec/imakexec/kexecseg"
 )
 
@@ -11,7 +12,7 @@ var (
 	// ErrNoList says that this kernel shows no measurement list: IMA is not
 	// built in, or securityfs is not mounted. There is nothing to hand over; an
 	// ordinary kexec loses nothing.
-	ErrNoList = errors.New("no IMA measurement list")
+	ErrNoList = ledger.ErrNoList
 
 	// ErrNotProved says that the list does not replay to the PCR.
 	ErrNotProved = errors.New("the list does not replay to the PCR")
@@ -21,7 +22,7 @@ var (
 
 	// ErrOutgrown says that the list no longer fits its buffer and nothing can
 	// plan a larger one.
-	ErrOutgrown = errors.New("the list has outgrown its buffer")
+	ErrOutgrown = ledger.ErrOutgrown
 
 	// ErrNothingLoaded says that Resume found no handover of this boot.
 	ErrNothingLoaded = errors.New("no handover was loaded in this boot")

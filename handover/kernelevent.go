@@ -9,6 +9,7 @@ import (
 
 	"github.com/imakexec/imakexec/events"
 	"github.com/imakexec/imakexec/imalog"
+	"github.com/imakexec/imakexec/internal/ledger"
 )
 
 // KernelEvent says whether the running kernel measures a kexec_execute by itself.
@@ -33,14 +34,14 @@ const (
 )
 
 // kernelMeasures answers KernelEventAuto, and says into which PCR.
-func kernelMeasures(fsys fs.FS, k *kernelFacts, pcr uint32) (uint32, bool) {
+func kernelMeasures(fsys fs.FS, k *ledger.Kernel, pcr uint32) (uint32, bool) {
 	if !hasSymbol(fsys, "ima_measure_kexec_event") {
 		return 0, false
 	}
 	if policy, err := fs.ReadFile(fsys, "sys/kernel/security/ima/policy"); err == nil && len(policy) > 0 {
 		return policyMeasures(policy, pcr)
 	}
-	return pcr, k.critical
+	return pcr, k.Critical
 }
 
 // policyMeasures looks for the first rule on the label of the kexec events
@@ -100,10 +101,10 @@ func hasSymbol(fsys fs.FS, name string) bool {
 // kernelExecute is the record that the kernel is about to add, with the figures
 // of its own list: it knows nothing of what user space measured.
 func (h *Handover) kernelExecute() (imalog.Record, error) {
-	k := &h.ledger.kernel
+	k := h.ledger.Kernel()
 	return events.PredictExecute(events.Figures{
-		SegmentSize: k.segment,
-		ListSize:    imalog.HeaderSize + k.size,
-		Count:       uint64(k.records),
-	}, &events.RecordOptions{PCR: h.kernelPCR, Alg: k.alg})
+		SegmentSize: k.Segment,
+		ListSize:    imalog.HeaderSize + k.Size,
+		Count:       uint64(k.Records),
+	}, &events.RecordOptions{PCR: h.kernelPCR, Alg: k.Alg})
 }

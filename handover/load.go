@@ -12,6 +12,7 @@ import (
 
 	"github.com/imakexec/imakexec/events"
 	"github.com/imakexec/imakexec/imalog"
+	"github.com/imakexec/imakexec/internal/ledger"
 	"github.com/imakexec/imakexec/kexecseg"
 )
 
@@ -26,7 +27,7 @@ type Handover struct {
 	closed   bool
 	image    *kexecseg.Image
 	buffer   *kexecseg.Mapping
-	ledger   *ledger
+	ledger   *ledger.Ledger
 	journal  *events.Journal // nil: no TPM
 	state    state
 	measurer *events.Measurer // nil: no TPM, no events
@@ -82,7 +83,7 @@ func (h *Handover) load(ctx context.Context) (step string, err error) {
 	if step, err := h.start(ctx); err != nil {
 		return step, err
 	}
-	proof := h.ledger.status()
+	proof := h.proof()
 	if h.opts.Strict && !proof.Proved {
 		return "prove list", fmt.Errorf("%w: %s", ErrNotProved, proof.Reason)
 	}
@@ -101,9 +102,9 @@ func (h *Handover) load(ctx context.Context) (step string, err error) {
 	if step, err := h.loaded(ctx); err != nil {
 		return step, errors.Join(err, h.opts.System.Unload(), removeState(h.opts.StateDir))
 	}
-	records, _ := h.ledger.total()
+	records, _ := h.ledger.Total()
 	h.opts.Logger.Info("kexec image loaded", slog.Int("records", records),
-		slog.Uint64("buffer", h.image.IMA.Size), slog.String("proof", h.ledger.status().String()))
+		slog.Uint64("buffer", h.image.IMA.Size), slog.String("proof", h.proof().String()))
 	return "", nil
 }
 
@@ -144,7 +145,7 @@ func (h *Handover) loaded(ctx context.Context) (step string, err error) {
 	if err := h.save(); err != nil {
 		return "save state", err
 	}
-	return "read list", h.ledger.pause()
+	return "read list", h.ledger.Pause()
 }
 
 // Resume takes up, in another process, what Load began in this boot. With a
@@ -189,10 +190,10 @@ func (h *Handover) takeUp(ctx context.Context) (step string, err error) {
 	} else if err := h.plan(ctx); err != nil {
 		return "plan", err
 	}
-	return "read list", h.ledger.pause()
+	return "read list", h.ledger.Pause()
 }
 
-// start is what Load and Resume share: the journal, the state, the list.
+// start is what Load and Resume share: the list, with the journal, and the state.
 func (h *Handover) start(ctx context.Context) (step string, err error) {
 	fsys := h.opts.System.FS()
 	boot, err := bootID(fsys)
@@ -202,13 +203,12 @@ func (h *Handover) start(ctx context.Context) (step string, err error) {
 	if err := makeStateDir(h.opts.StateDir); err != nil {
 		return "state directory", err
 	}
-	src := source{
-		fsys: fsys, pcr: h.opts.PCR, hashes: h.opts.Hashes,
-		values:  pcrValues(h.opts.TPM, fsys, h.opts.PCR, h.opts.Hashes),
-		journal: journalReader(h.opts.StateDir, boot),
-	}
-	if _, err := src.journal(); err != nil { // also: is the directory safe?
-		return "open journal", err
+	h.ledger, err = ledger.Open(ctx, ledger.Source{
+		FS: fsys, PCR: h.opts.PCR, Hashes: h.opts.Hashes, StateDir: h.opts.StateDir, BootID: boot,
+		Values: ledger.PCRValues(h.opts.TPM, fsys, h.opts.PCR, h.opts.Hashes),
+	})
+	if err != nil {
+		return "read list", err
 	}
 	switch s, err := readState(h.opts.StateDir, boot); {
 	case err == nil:
@@ -218,12 +218,9 @@ func (h *Handover) start(ctx context.Context) (step string, err error) {
 	default:
 		return "read state", err
 	}
-	if h.ledger, err = openLedger(ctx, src); err != nil {
-		return "read list", err
-	}
 	switch h.opts.KernelEvent {
 	case KernelEventAuto:
-		h.kernelPCR, h.kernelEvent = kernelMeasures(fsys, &h.ledger.kernel, h.opts.PCR)
+		h.kernelPCR, h.kernelEvent = kernelMeasures(fsys, h.ledger.Kernel(), h.opts.PCR)
 	case KernelEventYes:
 		h.kernelPCR, h.kernelEvent = h.opts.PCR, true
 	}
@@ -241,8 +238,8 @@ func (h *Handover) openMeasurer(ctx context.Context) error {
 		return err
 	}
 	var leaveOut []uint16
-	for _, alg := range banks(allocated) {
-		if !hashKnown(alg, h.opts.Hashes) {
+	for _, alg := range ledger.Banks(allocated) {
+		if !ledger.HashKnown(alg, h.opts.Hashes) {
 			leaveOut = append(leaveOut, alg)
 			h.opts.Logger.Warn("a PCR bank is not extended, its hash is not known: see Options.Hashes", slog.Int("alg", int(alg)))
 		}
@@ -255,22 +252,9 @@ func (h *Handover) openMeasurer(ctx context.Context) error {
 	}
 	h.measurer = &events.Measurer{
 		TPM: h.opts.TPM, PCR: h.opts.PCR, Journal: h.journal, Hashes: h.opts.Hashes, LeaveOut: leaveOut,
-		Padded: func(alg uint16) bool { return h.ledger.state != nil && h.ledger.state.Padded(alg) },
+		Padded: h.ledger.Padded,
 	}
 	return nil
-}
-
-// journalReader reads the journal anew at each call, since other processes write
-// to it; one that is not there is empty.
-func journalReader(dir, boot string) func() ([]events.Entry, error) {
-	return func() ([]events.Entry, error) {
-		j, err := events.OpenJournal(dir, &events.JournalOptions{BootID: boot, ReadOnly: true})
-		if err != nil {
-			return nil, err
-		}
-		defer j.Close()
-		return j.Entries(), nil
-	}
 }
 
 // plan has the target lay out an image whose buffer holds the list, the events
@@ -310,7 +294,7 @@ func (h *Handover) adopt(img *kexecseg.Image) error {
 		h.opts.Logger.Warn("an image could not be released", slog.Any("error", err))
 	}
 	h.image, h.buffer = img, buffer
-	h.ledger.filled = 0
+	h.ledger.NewBuffer()
 	// Until Seal the buffer is a list of no records: whoever jumps before loses the
 	// list, and is told so, instead of carrying a part of it.
 	clear(buffer.Bytes())
@@ -335,13 +319,13 @@ func (h *Handover) save() error {
 func (h *Handover) Status() Status {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	records, size := h.ledger.total()
+	records, size := h.ledger.Total()
 	return Status{
 		Records: records,
-		Size:    imalog.HeaderSize + size,
+		Size:    size,
 		Buffer:  h.bufferSize(),
-		Cut:     h.ledger.cut,
-		Proof:   h.ledger.status(),
+		Cut:     h.ledger.Cut(),
+		Proof:   h.proof(),
 	}
 }
 
@@ -441,7 +425,7 @@ func (h *Handover) release() error {
 	h.closed = true
 	errs := []error{h.drop(), h.endSeal()}
 	if h.ledger != nil {
-		errs = append(errs, h.ledger.close())
+		errs = append(errs, h.ledger.Close())
 	}
 	if h.journal != nil {
 		errs = append(errs, h.journal.Close())

@@ -5,6 +5,7 @@ import (
 	"iter"
 
 	"github.com/imakexec/imakexec/imalog"
+	"github.com/imakexec/imakexec/internal/ledger"
 )
 
 // List is the measurement list of the present boot as the PCR has it.
@@ -58,40 +59,21 @@ func readList(ctx context.Context, o *ReadOptions) (_ *List, step string, err er
 	if err != nil {
 		return nil, "boot id", err
 	}
-	src := source{
-		fsys: fsys, pcr: o.PCR, hashes: o.Hashes,
-		values:  pcrValues(o.TPM, fsys, o.PCR, o.Hashes),
-		journal: journalReader(o.StateDir, boot),
-		quote:   o.Values != nil,
+	src := ledger.Source{
+		FS: fsys, PCR: o.PCR, Hashes: o.Hashes, StateDir: o.StateDir, BootID: boot,
+		Values: ledger.PCRValues(o.TPM, fsys, o.PCR, o.Hashes),
 	}
-	if src.quote {
-		src.values = quotedValues(o.Values, o.Hashes)
+	if o.Values != nil {
+		src.Values, src.Quote = ledger.QuotedValues(o.Values, o.Hashes), true
 	}
-	l, err := openLedger(ctx, src)
+	l, err := ledger.Open(ctx, src)
 	if err != nil {
 		return nil, "read", err
 	}
-	defer l.close()
-
-	list := &List{Binary: l.body, Count: l.records, Values: l.want, Proof: l.status()}
-	own := l.own
-	if list.Proof.Proved {
-		list.Later = l.tailRecords
-	} else {
-		rest, n, more := l.rest()
-		list.Binary, list.Count, own = append(l.body, rest...), l.records+n, append(own, more...)
-	}
-	next, i, off := own, 0, 0
-	for rec := range list.Records() {
-		if len(next) == 0 {
-			break
-		}
-		if next[0].start == off {
-			list.Own = append(list.Own, i)
-			next = next[1:]
-		}
-		off += rec.BinarySize()
-		i++
-	}
-	return list, "", nil
+	defer l.Close()
+	list := l.List()
+	return &List{
+		Binary: list.Binary, Count: list.Count, Own: list.Own, Later: list.Later,
+		Values: list.Values, Proof: Proof(list.Status),
+	}, "", nil
 }

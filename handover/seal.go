@@ -8,6 +8,7 @@ import (
 
 	"github.com/imakexec/imakexec/events"
 	"github.com/imakexec/imakexec/imalog"
+	"github.com/imakexec/imakexec/internal/ledger"
 	"github.com/imakexec/imakexec/kexecseg"
 )
 
@@ -43,7 +44,7 @@ func (h *Handover) Execute(ctx context.Context) error {
 	if err := h.seal(ctx, op); err != nil {
 		return err
 	}
-	h.opts.Logger.Info("kexec", slog.String("proof", h.ledger.status().String()))
+	h.opts.Logger.Info("kexec", slog.String("proof", h.proof().String()))
 	if err := h.opts.System.Kexec(); err != nil {
 		return h.failed(op, "kexec", err)
 	}
@@ -75,7 +76,7 @@ func (h *Handover) seal(ctx context.Context, op string) error {
 		return h.failed(op, "load", err)
 	}
 	h.sealed = true
-	if err := h.ledger.pause(); err != nil {
+	if err := h.ledger.Pause(); err != nil {
 		return h.failed(op, "load", err)
 	}
 	return nil
@@ -115,7 +116,7 @@ func (h *Handover) failed(op, step string, err error) error {
 	if h.closed {
 		return fail(h.opts.System, op, step, err)
 	}
-	return fail(h.opts.System, op, step, errors.Join(err, h.letGo(), h.endSeal(), h.ledger.pause()))
+	return fail(h.opts.System, op, step, errors.Join(err, h.letGo(), h.endSeal(), h.ledger.Pause()))
 }
 
 // announce measures the events that are still to come.
@@ -140,15 +141,15 @@ func (h *Handover) measure(ctx context.Context, name string, figures events.Figu
 	if err != nil {
 		return err
 	}
-	alg := h.ledger.kernel.alg
-	if !hashKnown(alg, nil) {
+	alg := h.ledger.Kernel().Alg
+	if !ledger.HashKnown(alg, nil) {
 		alg = imalog.AlgSHA256
 	}
 	rec, err := events.NewRecord(name, payload, &events.RecordOptions{PCR: h.opts.PCR, Alg: alg})
 	if err != nil {
 		return err
 	}
-	if _, err := h.measurer.Measure(ctx, &rec, h.ledger.kernel.records); err != nil {
+	if _, err := h.measurer.Measure(ctx, &rec, h.ledger.Kernel().Records); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	if name == events.KexecExecute {
@@ -180,7 +181,7 @@ func (h *Handover) carry(ctx context.Context) error {
 		if err := h.fill(); err != nil {
 			return err
 		}
-		loaded, _ := h.ledger.total()
+		loaded, _ := h.ledger.Total()
 		if err := h.reload(loaded); err != nil {
 			return err
 		}
@@ -188,13 +189,13 @@ func (h *Handover) carry(ctx context.Context) error {
 		if err := h.settle(ctx); err != nil {
 			return err
 		}
-		if h.ledger.pending() > 0 { // listed, and the extend was under way
+		if h.ledger.Pending() > 0 { // listed, and the extend was under way
 			if err := h.settle(ctx); err != nil {
 				return err
 			}
 		}
-		now, _ := h.ledger.total()
-		if now == loaded && h.ledger.pending() == 0 {
+		now, _ := h.ledger.Total()
+		if now == loaded && h.ledger.Pending() == 0 {
 			return nil
 		}
 		h.opts.Logger.Info("records were measured during the load, loading again", slog.Int("records", now-loaded))
@@ -239,12 +240,12 @@ func (h *Handover) fill() error {
 		}
 		last = append(last, rec)
 	}
-	return h.ledger.fill(h.buffer.Bytes(), h.opts.Truncate, last...)
+	return h.ledger.Fill(h.buffer.Bytes(), h.opts.Truncate, last...)
 }
 
 // settle brings the ledger up to date and asks whether it may be handed over.
 func (h *Handover) settle(ctx context.Context) error {
-	if err := h.ledger.settle(ctx); err != nil {
+	if err := h.ledger.Settle(ctx); err != nil {
 		return err
 	}
 	return h.vouch()
@@ -252,7 +253,7 @@ func (h *Handover) settle(ctx context.Context) error {
 
 // vouch refuses a list that does not replay any more and did at Load.
 func (h *Handover) vouch() error {
-	proof := h.ledger.status()
+	proof := h.proof()
 	if proof.Proved || len(proof.Banks) == 0 && !h.state.Proved {
 		return nil
 	}
@@ -263,13 +264,16 @@ func (h *Handover) vouch() error {
 	return nil
 }
 
+// proof is what the PCR says of the list, all of it.
+func (h *Handover) proof() Proof { return Proof(h.ledger.Status()) }
+
 // figures are those of the kernel's events: of the buffer, and of the list
 // before the record that carries them.
 func (h *Handover) figures() events.Figures {
-	records, size := h.ledger.total()
+	records, size := h.ledger.Total()
 	return events.Figures{
 		SegmentSize: h.bufferSize(),
-		ListSize:    imalog.HeaderSize + size,
+		ListSize:    size,
 		Count:       uint64(records),
 	}
 }
@@ -277,7 +281,6 @@ func (h *Handover) figures() events.Figures {
 // needed is the size of the list and its header, with room for the events that
 // are still to come.
 func (h *Handover) needed() uint64 {
-	_, size := h.ledger.total()
 	coming := 0
 	if h.kernelEvent {
 		coming++
@@ -287,7 +290,7 @@ func (h *Handover) needed() uint64 {
 	if h.measurer != nil && !h.state.LoadMeasured {
 		coming++
 	}
-	return imalog.HeaderSize + size + uint64(coming)*maxEventSize + uint64(h.ledger.kernel.old)*restorableExtra
+	return h.ledger.FillSize() + uint64(coming)*maxEventSize
 }
 
 // maxEventSize bounds a kexec_load or kexec_execute record in the list: three

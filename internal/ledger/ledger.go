@@ -1,4 +1,12 @@
-package handover
+// Package ledger keeps the measurement list as it has to be handed over: the kernel's
+// records with those that user space measured in the places where the PCR proves that
+// they belong.
+//
+// A Ledger reads the list once and then follows it (read.go), settles what is new as
+// far as the PCR confirms it (ledger.go, place.go), says what can be said where it does
+// not (disproof.go), and gives the result as a list (list.go) or writes it into a kexec
+// buffer (fill.go).
+package ledger
 
 import (
 	"context"
@@ -12,15 +20,11 @@ import (
 	"github.com/imakexec/imakexec/imalog"
 )
 
-// A ledger is the list as it has to be handed over: the kernel's records, read
-// once and then followed, with the records that user space measured in the
-// places where the PCR proves that they belong.
-//
-// The body was confirmed by the PCR and never changes again. Behind it come the
-// tail, which the kernel listed since, and what is open: journaled by user space
-// and not seen in the PCR yet.
-type ledger struct {
-	source
+// A Ledger is the list of the present boot. The body was confirmed by the PCR and never
+// changes again. Behind it come the tail, which the kernel listed since, and what is
+// open: journaled by user space and not seen in the PCR yet.
+type Ledger struct {
+	Source
 	list *imalog.Follower
 
 	body    []byte // settled records, encoded as in the list
@@ -33,10 +37,10 @@ type ledger struct {
 	open        []events.Entry
 	placed      map[uint64]bool // by Seq: journaled and settled
 
-	kernel kernelFacts
+	kernel Kernel
 
 	want  imalog.Values // the PCR as it was last read
-	proof Proof         // of the list as it was first read
+	proof Status        // of the list as it was first read
 	drift string        // why what came later does not replay; "": it does
 	modes bool          // state's way of extending each bank is the kernel's, not a guess
 
@@ -44,46 +48,61 @@ type ledger struct {
 	cut    int // records that the last fill left out
 }
 
-// source is where a ledger reads.
-type source struct {
-	fsys    fs.FS
-	pcr     uint32
-	hashes  map[uint16]func() hash.Hash
-	values  func(context.Context) (imalog.Values, error) // nil values: no PCR to be had
-	journal func() ([]events.Entry, error)
-	quote   bool // values are those of a quote: what the list has behind them is no fault
+// A Source is where a Ledger reads.
+type Source struct {
+	FS     fs.FS
+	PCR    uint32
+	Hashes map[uint16]func() hash.Hash // beside those of the standard library
+
+	// Values reads the PCR; nil values and no error: there is none to be had.
+	Values func(context.Context) (imalog.Values, error)
+
+	// Quote says that the values are those of a quote: what the list has behind
+	// them is no fault.
+	Quote bool
+
+	// StateDir holds the journal of what user space measured in the boot.
+	StateDir, BootID string
+}
+
+// A Status says what the PCR has to say of a list: see handover.Proof.
+type Status struct {
+	Proved bool
+	Banks  []uint16
+	Since  int
+	Reason string
 }
 
 // span is a record's place in an encoded list.
 type span struct{ start, end int }
 
-// openLedger reads the whole list and settles it.
-func openLedger(ctx context.Context, s source) (*ledger, error) {
-	l := &ledger{source: s, list: imalog.Live(s.fsys, nil), placed: map[uint64]bool{}}
-	if err := l.settle(ctx); err != nil {
-		l.close()
+// Open reads the whole list and settles it.
+func Open(ctx context.Context, s Source) (*Ledger, error) {
+	l := &Ledger{Source: s, list: imalog.Live(s.FS, nil), placed: map[uint64]bool{}}
+	if err := l.Settle(ctx); err != nil {
+		l.Close()
 		return nil, err
 	}
 	return l, nil
 }
 
-func (l *ledger) close() error { return l.list.Close() }
+func (l *Ledger) Close() error { return l.list.Close() }
 
-// pause closes the list and keeps the place: while somebody reads it, Linux 7.2
+// Pause closes the list and keeps the place: while somebody reads it, Linux 7.2
 // refuses to delete records that were exported.
-func (l *ledger) pause() error { return l.list.Pause() }
+func (l *Ledger) Pause() error { return l.list.Pause() }
 
-// status says what the PCR has to say of the whole list.
-func (l *ledger) status() Proof {
+// Status says what the PCR has to say of the whole list.
+func (l *Ledger) Status() Status {
 	if l.proof.Proved && l.drift != "" {
-		return Proof{Banks: l.proof.Banks, Since: l.records, Reason: l.drift}
+		return Status{Banks: l.proof.Banks, Since: l.records, Reason: l.drift}
 	}
 	return l.proof
 }
 
-// pending is the number of the kernel's records that the PCR should confirm and
+// Pending is the number of the kernel's records that the PCR should confirm and
 // did not yet.
-func (l *ledger) pending() int {
+func (l *Ledger) Pending() int {
 	if l.state == nil || l.drift != "" {
 		return 0
 	}
@@ -97,23 +116,23 @@ const (
 	lookEvery = 20 * time.Millisecond
 )
 
-// settle reads what is new and moves it into the body as far as the PCR confirms
-// it. Whether all was confirmed is in status and pending; the error is one of
+// Settle reads what is new and moves it into the body as far as the PCR confirms
+// it. Whether all was confirmed is in Status and Pending; the error is one of
 // reading.
-func (l *ledger) settle(ctx context.Context) error {
+func (l *Ledger) Settle(ctx context.Context) error {
 	deadline := time.Now().Add(behindFor)
 	var last string
 	found := false
 	for {
-		before := l.kernel.records
+		before := l.kernel.Records
 		if err := l.look(ctx); err != nil {
 			return err
 		}
 		if l.want == nil {
-			l.proof = Proof{Reason: "there is no PCR that can be read and replayed"}
+			l.proof = Status{Reason: "there is no PCR that can be read and replayed"}
 			return nil
 		}
-		moment := fmt.Sprint(l.kernel.records, len(l.open), l.want)
+		moment := fmt.Sprint(l.kernel.Records, len(l.open), l.want)
 		still := moment == last
 		last = moment
 		if !still {
@@ -124,14 +143,14 @@ func (l *ledger) settle(ctx context.Context) error {
 		}
 		if found && l.covers(before) {
 			if l.proof.Banks == nil {
-				l.proof = Proof{Proved: true, Banks: banks(l.want)}
+				l.proof = Status{Proved: true, Banks: Banks(l.want)}
 			}
 			l.drift = ""
 			return nil
 		}
 		// Either the PCR says something else, which two looks at one moment settle, or
 		// it is behind, which time tells.
-		if l.quote || l.drift != "" || still && !found || time.Now().After(deadline) {
+		if l.Quote || l.drift != "" || still && !found || time.Now().After(deadline) {
 			break
 		}
 		if before == 0 {
@@ -147,16 +166,16 @@ func (l *ledger) settle(ctx context.Context) error {
 // look reads the PCR, then the list, then the journal. IMA appends a record
 // before it extends the PCR, and a Measurer journals one before it does: what the
 // value stands for is then in one of the two.
-func (l *ledger) look(ctx context.Context) error {
-	want, err := l.values(ctx)
+func (l *Ledger) look(ctx context.Context) error {
+	want, err := l.Values(ctx)
 	if err != nil {
-		return fmt.Errorf("read PCR %d: %w", l.pcr, err)
+		return fmt.Errorf("read PCR %d: %w", l.PCR, err)
 	}
 	l.want = want
 	if err := l.read(ctx); err != nil {
 		return err
 	}
-	entries, err := l.journal()
+	entries, err := l.journaled()
 	if err != nil {
 		return fmt.Errorf("read journal: %w", err)
 	}
@@ -169,17 +188,17 @@ func (l *ledger) look(ctx context.Context) error {
 // covers reports whether the body holds the kernel's records that were known
 // before the PCR was read. Append and extend are one step for everybody else, so
 // a PCR that stays behind them belongs to a kernel that does not extend it.
-func (l *ledger) covers(before int) bool {
-	return l.quote || before > 0 && l.kernel.records-l.tailRecords >= before
+func (l *Ledger) covers(before int) bool {
+	return l.Quote || before > 0 && l.kernel.Records-l.tailRecords >= before
 }
 
 // unconfirmed takes note that the PCR does not lead to the list. From the first
 // look on it is carried as it is, and what comes later is proved from the PCR's
 // present value; later it is a drift.
-func (l *ledger) unconfirmed(ctx context.Context, behind bool) error {
-	reason := fmt.Sprintf("PCR %d was extended with something that is not in the list, after record %d", l.pcr, l.records-1)
+func (l *Ledger) unconfirmed(ctx context.Context, behind bool) error {
+	reason := fmt.Sprintf("PCR %d was extended with something that is not in the list, after record %d", l.PCR, l.records-1)
 	if behind {
-		reason = fmt.Sprintf("PCR %d stays behind the list: this kernel does not extend it", l.pcr)
+		reason = fmt.Sprintf("PCR %d stays behind the list: this kernel does not extend it", l.PCR)
 	}
 	if l.proof.Banks != nil {
 		l.drift = reason
@@ -193,14 +212,14 @@ func (l *ledger) unconfirmed(ctx context.Context, behind bool) error {
 		return l.placed[e.Seq]
 	})
 	var err error
-	if l.proof, err = disproof(ctx, imalog.Records(l.body, nil), &imalog.ReplayOptions{PCR: l.pcr, Hashes: l.hashes}, l.want); err != nil {
+	if l.proof, err = disproof(ctx, imalog.Records(l.body, nil), &imalog.ReplayOptions{PCR: l.PCR, Hashes: l.Hashes}, l.want); err != nil {
 		return err
 	}
 	if behind {
 		l.proof.Since, l.proof.Reason = 0, reason
 	}
 	l.state = imalog.NewReplayer(&imalog.ReplayOptions{
-		PCR: l.pcr, Banks: banks(l.want), Start: l.want, Hashes: l.hashes, Padded: guessPadded(l.fsys, l.want),
+		PCR: l.PCR, Banks: Banks(l.want), Start: l.want, Hashes: l.Hashes, Padded: guessPadded(l.FS, l.want),
 	})
 	l.modes = false
 	return nil
@@ -209,7 +228,7 @@ func (l *ledger) unconfirmed(ctx context.Context, behind bool) error {
 // rest is what lies behind the body, as it would be handed over now: the tail,
 // with the extended records of user space by the count of the kernel's records
 // that they were journaled with. Offsets are from the body's start.
-func (l *ledger) rest() (b []byte, records int, own []span) {
+func (l *Ledger) rest() (b []byte, records int, own []span) {
 	open := slices.DeleteFunc(slices.Clone(l.open), func(e events.Entry) bool { return e.State != events.Extended })
 	if len(open) == 0 {
 		return l.tail, l.tailRecords, nil
@@ -220,7 +239,7 @@ func (l *ledger) rest() (b []byte, records int, own []span) {
 		own = append(own, span{start, len(l.body) + len(b)})
 		records++
 	}
-	at := l.kernel.records - l.tailRecords
+	at := l.kernel.Records - l.tailRecords
 	for rec := range imalog.Records(l.tail, nil) {
 		for len(open) > 0 && open[0].Count <= at {
 			put(open[0])
@@ -236,10 +255,29 @@ func (l *ledger) rest() (b []byte, records int, own []span) {
 	return b, records, own
 }
 
-// total is the number of records to hand over, and of their bytes.
-func (l *ledger) total() (records int, size uint64) {
+// Total is the number of records to hand over, and of the bytes that they have with
+// the header of a kexec buffer.
+func (l *Ledger) Total() (records int, size uint64) {
 	b, n, _ := l.rest()
-	return l.records + n, uint64(len(l.body) + len(b))
+	return l.records + n, uint64(imalog.HeaderSize + len(l.body) + len(b))
+}
+
+// Kernel is what the list tells of the running kernel.
+func (l *Ledger) Kernel() *Kernel { return &l.kernel }
+
+// Padded reports whether the kernel extends a bank with the padded SHA-1 digest, as
+// far as the list has shown it.
+func (l *Ledger) Padded(alg uint16) bool { return l.state != nil && l.state.Padded(alg) }
+
+// journaled reads the journal anew, since other processes write to it; one that is
+// not there is empty.
+func (s *Source) journaled() ([]events.Entry, error) {
+	j, err := events.OpenJournal(s.StateDir, &events.JournalOptions{BootID: s.BootID, ReadOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	defer j.Close()
+	return j.Entries(), nil
 }
 
 // wait sleeps, or ends with the context.

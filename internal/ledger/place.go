@@ -1,4 +1,4 @@
-package handover
+package ledger
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 
 // advance moves records into the body until they lead to the PCR's value. False:
 // they do not.
-func (l *ledger) advance(ctx context.Context) (bool, error) {
+func (l *Ledger) advance(ctx context.Context) (bool, error) {
 	if l.state != nil {
 		return l.splice(ctx)
 	}
@@ -18,7 +18,7 @@ func (l *ledger) advance(ctx context.Context) (bool, error) {
 	// first record of user space, and from there with them; or, where the value is a
 	// quote from before that, without them.
 	for _, e := range l.open {
-		before, err := replayable(e.Before, l.hashes)
+		before, err := replayable(e.Before, l.Hashes)
 		if err != nil || before == nil {
 			continue
 		}
@@ -38,11 +38,11 @@ func (l *ledger) advance(ctx context.Context) (bool, error) {
 }
 
 // verify settles the longest prefix of the kernel's list that replays to want.
-func (l *ledger) verify(ctx context.Context, want imalog.Values) (bool, error) {
+func (l *Ledger) verify(ctx context.Context, want imalog.Values) (bool, error) {
 	list, n := l.tail, l.tailRecords
 	for {
 		res, err := imalog.Verify(ctx, imalog.Records(list, nil), want,
-			&imalog.ReplayOptions{PCR: l.pcr, Banks: banks(want), Hashes: l.hashes})
+			&imalog.ReplayOptions{PCR: l.PCR, Banks: Banks(want), Hashes: l.Hashes})
 		if err != nil {
 			return false, err
 		}
@@ -69,7 +69,7 @@ func (l *ledger) verify(ctx context.Context, want imalog.Values) (bool, error) {
 }
 
 // unsettle undoes verify.
-func (l *ledger) unsettle() {
+func (l *Ledger) unsettle() {
 	l.tail, l.tailRecords = append(l.body, l.tail...), l.records+l.tailRecords
 	l.body, l.records, l.own, l.state = nil, 0, nil, nil
 	clear(l.placed)
@@ -77,7 +77,7 @@ func (l *ledger) unsettle() {
 
 // splice settles the tail, with what is open in it, as far as it leads to the
 // PCR's value.
-func (l *ledger) splice(ctx context.Context) (bool, error) {
+func (l *Ledger) splice(ctx context.Context) (bool, error) {
 	var kernel []imalog.Record
 	for rec, err := range imalog.Records(l.tail, nil) {
 		if err != nil {
@@ -101,7 +101,7 @@ func (l *ledger) splice(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	end := found.Kernel
-	for end < len(kernel) && kernel[end].PCR != l.pcr {
+	for end < len(kernel) && kernel[end].PCR != l.PCR {
 		if err := found.End.Add(&kernel[end]); err != nil { // which no value can confirm
 			return false, err
 		}
@@ -144,7 +144,7 @@ func (l *ledger) splice(ctx context.Context) (bool, error) {
 // starts are the states from which the tail may replay: one, but for a list that
 // did not lead to the PCR. Nothing in it tells how the kernel extends each bank,
 // so until the first record of the kernel was settled all that was seen is tried.
-func (l *ledger) starts() []*imalog.Replayer {
+func (l *Ledger) starts() []*imalog.Replayer {
 	starts := []*imalog.Replayer{l.state}
 	if l.modes {
 		return starts

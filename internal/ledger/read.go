@@ -1,4 +1,4 @@
-package handover
+package ledger
 
 import (
 	"bytes"
@@ -13,20 +13,23 @@ import (
 	"github.com/imakexec/imakexec/imalog"
 )
 
-// kernelFacts are what the kernel's records tell of the kernel.
-type kernelFacts struct {
-	records  int    // in its list
-	size     uint64 // their bytes
-	alg      uint16 // of the digests that it makes (ima_hash=); 0: not seen
+// ErrNoList says that the kernel shows no list.
+var ErrNoList = errors.New("no IMA measurement list")
+
+// Kernel is what the kernel's records tell of the kernel.
+type Kernel struct {
+	Records  int    // in its list
+	Size     uint64 // their bytes
+	Alg      uint16 // of the digests that it makes (ima_hash=); 0: not seen
 	algOf    string // the record that tells, "boot_aggregate" being the poorer source
-	critical bool   // it measures critical data
-	segment  uint64 // kexec_segment_size of its own last kexec_load
+	Critical bool   // it measures critical data
+	Segment  uint64 // kexec_segment_size of its own last kexec_load
 	last     []byte // the last record, encoded
 	old      int    // records of template "ima"
 }
 
 // read takes over what the kernel has added to its list.
-func (l *ledger) read(ctx context.Context) error {
+func (l *Ledger) read(ctx context.Context) error {
 	for busy := 0; ; {
 		rec, err := l.list.Next()
 		switch {
@@ -34,7 +37,7 @@ func (l *ledger) read(ctx context.Context) error {
 			if err := l.add(rec); err != nil {
 				return err
 			}
-			if l.kernel.records%4096 == 0 && ctx.Err() != nil {
+			if l.kernel.Records%4096 == 0 && ctx.Err() != nil {
 				return ctx.Err()
 			}
 		case err == io.EOF:
@@ -55,7 +58,7 @@ func (l *ledger) read(ctx context.Context) error {
 }
 
 // add puts one record of the kernel behind the tail.
-func (l *ledger) add(rec *imalog.Record) error {
+func (l *Ledger) add(rec *imalog.Record) error {
 	start := len(l.tail)
 	b, err := rec.AppendBinary(l.tail)
 	if err != nil {
@@ -63,8 +66,8 @@ func (l *ledger) add(rec *imalog.Record) error {
 	}
 	l.tail = b
 	l.tailRecords++
-	l.kernel.records++
-	l.kernel.size += uint64(len(b) - start)
+	l.kernel.Records++
+	l.kernel.Size += uint64(len(b) - start)
 	l.kernel.last = append(l.kernel.last[:0], b[start:]...)
 	if rec.Template == "ima" {
 		l.kernel.old++
@@ -76,9 +79,9 @@ func (l *ledger) add(rec *imalog.Record) error {
 // reread goes on with a list whose oldest records were deleted since they were
 // read (Linux 7.2): what is here of them stays in the list that is handed over,
 // and what follows the last one read is new. Replay tells whether it fits.
-func (l *ledger) reread() error {
+func (l *Ledger) reread() error {
 	l.list.Close()
-	l.list = imalog.Live(l.fsys, nil)
+	l.list = imalog.Live(l.FS, nil)
 	var fresh []imalog.Record
 	next := 0 // index of the first new one
 	var b []byte
@@ -106,39 +109,40 @@ func (l *ledger) reread() error {
 	return nil
 }
 
-func (k *kernelFacts) notice(rec *imalog.Record) {
+func (k *Kernel) notice(rec *imalog.Record) {
 	buf, name := rec.Buf(), rec.Name()
 	switch {
 	case rec.BootAggregate():
-		*k = kernelFacts{records: k.records, size: k.size, last: k.last, old: k.old}
+		*k = Kernel{Records: k.Records, Size: k.Size, last: k.last, old: k.old}
 	case buf == nil:
 		return
 	case name == "kernel_version": // label kernel_info, measured at every boot
-		k.critical = true
+		k.Critical = true
 	case name == events.KexecLoad:
 		if f, err := events.ParseFigures(buf); err == nil {
-			k.segment = f.SegmentSize
+			k.Segment = f.SegmentSize
 		}
 	}
 	// boot_aggregate may have another digest than ima_hash= says: that of a bank
 	// which the TPM has (security/integrity/ima/ima_init.c: ima_add_boot_aggregate).
-	if alg, ok := digestAlg(rec); ok && (k.alg == 0 || k.algOf == "boot_aggregate") {
-		k.alg, k.algOf = alg, name
+	if alg, ok := digestAlg(rec); ok && (k.Alg == 0 || k.algOf == "boot_aggregate") {
+		k.Alg, k.algOf = alg, name
 	}
 }
 
-// digestAlg is the algorithm of a record's file digest: field d-ng or d-ngv2 comes
-// first, "<alg>:" or "<type>:<alg>:", NUL, digest.
+// digestAlg is the algorithm of a record's file digest, the first field.
 func digestAlg(rec *imalog.Record) (uint16, bool) {
-	if len(rec.Data) < 4 {
-		return 0, false
+	for f, err := range rec.Fields() {
+		if err != nil {
+			break
+		}
+		d, err := f.FileDigest()
+		if err != nil {
+			break
+		}
+		return imalog.AlgByName(d.Alg())
 	}
-	prefix, _, ok := bytes.Cut(rec.Data[4:], []byte{0})
-	if !ok {
-		return 0, false
-	}
-	names := strings.Split(strings.TrimSuffix(string(prefix), ":"), ":")
-	return imalog.AlgByName(names[len(names)-1])
+	return 0, false
 }
 
 // guessPadded names the banks that this kernel extends with the padded SHA-1

@@ -1,18 +1,34 @@
-package handover
+package ledger
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/imakexec/imakexec/imalog"
 )
 
-// fill writes the list into the kexec buffer, and last, if any, behind it. Of what
+// ErrOutgrown says that the list does not fit a buffer.
+var ErrOutgrown = errors.New("the list has outgrown its buffer")
+
+// NewBuffer tells that the next Fill writes to another buffer.
+func (l *Ledger) NewBuffer() { l.filled = 0 }
+
+// FillSize is the number of bytes that Fill writes, without its last records.
+func (l *Ledger) FillSize() uint64 {
+	_, size := l.Total()
+	return size + uint64(l.kernel.old)*restorableExtra
+}
+
+// Cut is the number of records that the last Fill left out.
+func (l *Ledger) Cut() int { return l.cut }
+
+// Fill writes the list into the kexec buffer, and last, if any, behind it. Of what
 // an earlier fill of the same buffer wrote, the settled part is not written again.
 // A list that does not fit is cut when that is allowed: to as many whole records as
 // fit before those of user space, which are kept, since kexec_execute tells the
 // verifier how many there were.
-func (l *ledger) fill(dst []byte, mayCut bool, last ...imalog.Record) error {
+func (l *Ledger) Fill(dst []byte, mayCut bool, last ...imalog.Record) error {
 	body := l.body
 	rest, n, own := l.rest()
 	own = append(l.own[:len(l.own):len(l.own)], own...)
@@ -48,7 +64,7 @@ func (l *ledger) fill(dst []byte, mayCut bool, last ...imalog.Record) error {
 	return nil
 }
 
-func (l *ledger) truncate(dst []byte, parts [][]byte, own []span, end []byte, ends int) error {
+func (l *Ledger) truncate(dst []byte, parts [][]byte, own []span, end []byte, ends int) error {
 	keep := len(end)
 	for _, s := range own {
 		keep += s.end - s.start
