@@ -218,6 +218,58 @@ func TestReadListBetween(t *testing.T) {
 	}
 }
 
+// Whenever a quote was made, the list proves it, with the records of that moment.
+func TestQuotes(t *testing.T) {
+	b := newBench(t, nil)
+	b.opts.EventsAtLoad = true
+	var quotes []imalog.Values
+	quote := func() {
+		t.Helper()
+		v, err := (&events.Measurer{TPM: b.opts.TPM, PCR: 10}).Values(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		quotes = append(quotes, v)
+	}
+	measure := func(n int) {
+		for range n {
+			b.measure(1)
+			quote()
+		}
+	}
+	quote() // of boot_aggregate
+	measure(4)
+	h := b.load()
+	quote()
+	measure(3)
+	if err := h.Seal(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	quote()
+	measure(2)
+	all := b.attestable()
+	for i, v := range quotes {
+		o := b.readOptions()
+		o.Values = v
+		list, err := handover.ReadList(context.Background(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		own := 0
+		for _, at := range []int{5, 9} {
+			if at <= i {
+				own++
+			}
+		}
+		if !list.Proof.Proved || list.Count != i+1 || len(list.Own) != own || !bytes.HasPrefix(all.Binary, list.Binary) {
+			t.Errorf("quote %d: %d records, %d of user space, %v; want %d, %d", i, list.Count, len(list.Own), list.Proof, i+1, own)
+		}
+		if want := all.Count - list.Count; list.Later != want {
+			t.Errorf("quote %d: %d records later, want %d", i, list.Later, want)
+		}
+	}
+}
+
 // A kernel that measures kexec_execute by itself does so after the last look at
 // its list: the record is foreseen.
 func TestKernelEvent(t *testing.T) {

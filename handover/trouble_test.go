@@ -389,6 +389,41 @@ func TestDeletedBetween(t *testing.T) {
 	b.execute(h)
 }
 
+// Records that were all read may all be deleted.
+func TestDeletedWhole(t *testing.T) {
+	b := newBench(t, nil)
+	b.measure(5)
+	h := b.load()
+	whole, n := b.List()
+	b.measure(2)
+	if err := b.DeleteOldest(n); err != nil {
+		t.Fatal(err)
+	}
+	b.execute(h)
+	if r := b.arrive(); r.Verdict != handover.Complete || !bytesHasPrefix(r.List.Binary, whole) {
+		t.Errorf("verdict %v, want the whole list, complete", r)
+	}
+}
+
+// One that was deleted before it was read is gone, and nothing is handed over as if
+// it were not.
+func TestDeletedUnread(t *testing.T) {
+	b := newBench(t, nil)
+	b.measure(5)
+	h := b.load()
+	_, n := b.List()
+	b.measure(2)
+	if err := b.DeleteOldest(n + 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Execute(context.Background()); !errors.Is(err, handover.ErrNotProved) {
+		t.Fatalf("%v, want ErrNotProved", err)
+	}
+	if boots := b.Boots(); boots != 0 {
+		t.Errorf("%d kexecs all the same", boots)
+	}
+}
+
 type limited struct {
 	*handovertest.Machine
 	left string

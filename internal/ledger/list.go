@@ -16,10 +16,10 @@ type List struct {
 func (l *Ledger) List() *List {
 	list := &List{Binary: l.body, Count: l.records, Values: l.want, Status: l.Status()}
 	own := l.own
+	rest, n, more := l.rest()
 	if list.Status.Proved {
-		list.Later = l.tailRecords
+		list.Later = n
 	} else {
-		rest, n, more := l.rest()
 		list.Binary, list.Count, own = append(l.body, rest...), l.records+n, append(own, more...)
 	}
 	i, off := 0, 0
