@@ -49,6 +49,12 @@ type Status struct {
 	Buffer  uint64 // bytes of the buffer
 	Cut     int    // records left out, with Options.Truncate: such a list does not replay
 
+	// Refused is the number of the kernel's records that the next kernel will not
+	// restore, and RefusedReason a sentence for people: a template that
+	// ima_template_fmt= has made is too long for it. Such a list will not replay.
+	Refused       int
+	RefusedReason string
+
 	// Proof of the list as Load, or Seal after it, found it.
 	Proof Proof
 }
@@ -58,8 +64,8 @@ type Status struct {
 // that was loaded before in this boot.
 //
 // The list has to be there (ErrNoList). It need not replay to the PCR: one that
-// was broken before is carried as it is and Status says so, unless
-// Options.Strict. What the kernel refuses is a *kexecseg.RefusedError that says
+// was broken before, or that no kernel restores, is carried as it is and Status says
+// so, unless Options.Strict. What the kernel refuses is a *kexecseg.RefusedError that says
 // what would help.
 //
 // An error before kexec_load(2) leaves the image that was loaded before; one after
@@ -86,6 +92,12 @@ func (h *Handover) load(ctx context.Context) (step string, err error) {
 	proof := h.proof()
 	if h.opts.Strict && !proof.Proved {
 		return "prove list", fmt.Errorf("%w: %s", ErrNotProved, proof.Reason)
+	}
+	if refused, why := h.ledger.Kernel().Refused(); why != nil {
+		if h.opts.Strict {
+			return "prove list", fmt.Errorf("%w in the next kernel, which refuses %d records: %w", ErrNotProved, refused, why)
+		}
+		h.opts.Logger.Warn("the next kernel will refuse records: it cannot be attested", slog.Int("records", refused), slog.Any("error", why))
 	}
 	h.state = state{BootID: h.state.BootID, ID: newID(), PCR: h.opts.PCR, Proved: proof.Proved}
 	if err := enoughLoads(h.opts.System.FS()); err != nil {
@@ -320,13 +332,18 @@ func (h *Handover) Status() Status {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	records, size := h.ledger.Total()
-	return Status{
+	s := Status{
 		Records: records,
 		Size:    size,
 		Buffer:  h.bufferSize(),
 		Cut:     h.ledger.Cut(),
 		Proof:   h.proof(),
 	}
+	var why error
+	if s.Refused, why = h.ledger.Kernel().Refused(); why != nil {
+		s.RefusedReason = why.Error()
+	}
+	return s
 }
 
 // Unload drops the loaded image and forgets the handover. What was quiesced goes

@@ -50,7 +50,8 @@ type Options struct {
 	// read the list through ReadList.
 	EventsAtLoad bool
 
-	// Strict makes Load refuse a list that does not replay to the PCR.
+	// Strict makes Load refuse a list that does not replay to the PCR, or that the next
+	// kernel will not restore.
 	Strict bool
 
 	// AllowUnproved lets Seal go on with a list that replayed at Load and no

@@ -3,6 +3,7 @@ package handover_test
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash"
@@ -455,6 +456,46 @@ func TestLoadLimit(t *testing.T) {
 		if h != nil {
 			h.Close()
 		}
+	}
+}
+
+// A format that ima_template_fmt= can make and no kernel restores.
+func TestRefusedByTheNextKernel(t *testing.T) {
+	b := newBench(t, nil)
+	b.measure(2)
+	const format = "d-ng|n-ng|sig|evmsig|xattrnames|xattrlengths|xattrvalues|iuid|igid|imode"
+	rec := imalog.Record{PCR: 10, Template: format}
+	for i := range strings.Count(format, "|") + 1 {
+		field := ""
+		switch i {
+		case 0:
+			field = "sha256:\x00" + strings.Repeat("\xab", 32)
+		case 1:
+			field = "/long\x00"
+		}
+		rec.Data = binary.LittleEndian.AppendUint32(rec.Data, uint32(len(field)))
+		rec.Data = append(rec.Data, field...)
+	}
+	rec.Digest, _ = rec.AppendDigest(nil, imalog.AlgSHA1)
+	if err := b.MeasureRecord(rec); err != nil {
+		t.Fatal(err)
+	}
+	b.measure(1)
+
+	b.opts.Strict = true
+	_, err := handover.Load(context.Background(), &handovertest.Target{}, &b.opts)
+	if !errors.Is(err, handover.ErrNotProved) || !errors.Is(err, imalog.ErrTooLong) || b.Loads() != 0 {
+		t.Fatalf("strict: %v, %d loads", err, b.Loads())
+	}
+	b.opts.Strict = false
+	h := b.load()
+	s := h.Status()
+	if !s.Proof.Proved || s.Refused != 2 || !strings.HasPrefix(s.RefusedReason, "record 3: ") {
+		t.Errorf("%+v, want two records refused from record 3 on", s)
+	}
+	b.execute(h)
+	if r := b.arrive(); r.Verdict == handover.Complete || r.List.Count != 4 {
+		t.Errorf("%v: %d records; want the 3 before it and a boot_aggregate", r.Verdict, r.List.Count)
 	}
 }
 

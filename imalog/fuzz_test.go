@@ -119,6 +119,24 @@ func checkRecord(t *testing.T, rec *Record) {
 		}
 	}
 	checkText(t, rec)
+	checkRestorable(t, rec)
+}
+
+// checkRestorable checks that the record alone in a kexec buffer is restored if it
+// says so.
+func checkRestorable(t *testing.T, rec *Record) {
+	if rec.Template == templateIMA || len(rec.Digest) != 20 || rec.BigEndian {
+		return // in a buffer it looks otherwise
+	}
+	b, err := rec.AppendBinary(make([]byte, HeaderSize))
+	if err != nil {
+		return
+	}
+	Header{Version: 1, Size: uint64(len(b)), Count: 1}.Put(b)
+	_, _, err = Restore(b)
+	if want := rec.Restorable(); (err == nil) != (want == nil) || !errors.Is(err, errors.Unwrap(want)) && !errors.Is(err, want) {
+		t.Fatalf("Restorable: %v, and Restore: %v", want, err)
+	}
 }
 
 // checkField checks that what a field decodes to encodes to the same bytes.

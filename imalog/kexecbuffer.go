@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"strconv"
+	"strings"
 )
 
 // A Header begins the buffer in which a measurement list crosses a kexec
@@ -147,6 +148,15 @@ func (e *RestoreError) Unwrap() error { return e.Err }
 // it restores (security/integrity/ima/ima_template.c: MAX_TEMPLATE_NAME_LEN).
 const restoreName = 69
 
+// Restorable says whether a kernel that finds the record in a kexec buffer restores
+// it, and what comes behind it. The error unwraps to ErrTooLong for a template name
+// of 69 bytes and more, which ima_template_fmt= can make, to ErrOldIMA, ErrTemplate or
+// ErrFields.
+func (r *Record) Restorable() error {
+	rec := *r
+	return new(restorer).judge(&rec)
+}
+
 // Restore reads a kexec buffer by the kernel's own rules
 // (security/integrity/ima/ima_template.c: ima_restore_measurement_list) and
 // returns what the kernel's list would begin with: digests are computed anew
@@ -195,7 +205,7 @@ type restorer struct {
 	pos    uint64
 	end    uint64 // as the header says
 	silent bool
-	format string // last one found to be known
+	known  string // the last template that is
 }
 
 // bytes takes n bytes (security/integrity/ima/ima_template_lib.c: ima_parse_buf).
@@ -240,17 +250,10 @@ func (p *restorer) record(last bool) (rec Record, err error) {
 		return rec, ErrEnd
 	}
 	rec.PCR = binary.LittleEndian.Uint32(pcr)
-	if len(name) >= restoreName {
-		return rec, ErrTooLong
+	if rec.Template = p.known; string(name) != p.known {
+		rec.Template = string(name)
 	}
-	name = cString(name)
-	if string(name) == templateIMA {
-		return rec, ErrOldIMA
-	}
-	if rec.Template, err = p.template(name); err != nil {
-		return rec, err
-	}
-	if err := p.fields(&rec); err != nil {
+	if err := p.judge(&rec); err != nil {
 		return rec, err
 	}
 	if !rec.Violation() {
@@ -265,23 +268,27 @@ func (p *restorer) record(last bool) (rec Record, err error) {
 	return rec, nil
 }
 
-// template finds a template by its name or its format.
-func (p *restorer) template(name []byte) (string, error) {
-	if string(name) == p.format {
-		return p.format, nil
+// judge refuses what the kernel refuses, and names the template as it lists it.
+func (p *restorer) judge(rec *Record) error {
+	name := rec.Template
+	if len(name) >= restoreName {
+		return ErrTooLong
 	}
-	s := string(name)
-	if !knownTemplate(s) {
-		// The empty name is that of the slot for ima_template_fmt=, which is found
-		// and then has no field; any other is looked for as a format.
-		p.silent = s != ""
-		return "", ErrTemplate
+	if name != p.known || name == "" {
+		name, _, _ = strings.Cut(name, "\x00")
+		if name == templateIMA {
+			return ErrOldIMA
+		}
+		if !knownTemplate(name) {
+			// The empty name is that of the slot for ima_template_fmt=, which is found
+			// and then has no field; any other is looked for as a format.
+			p.silent = name != ""
+			return ErrTemplate
+		}
+		p.known = name
 	}
-	if t := listedAs(s); t != s {
-		return t, nil
-	}
-	p.format = s
-	return s, nil
+	rec.Template = listedAs(name)
+	return p.fields(rec)
 }
 
 // fields checks that the data has the template's fields and brings it into the

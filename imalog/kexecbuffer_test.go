@@ -163,7 +163,15 @@ func TestRestoreRules(t *testing.T) {
 			if !errors.Is(err, test.err) || err != nil && (!errors.As(err, &re) || re.Silent != test.silent) {
 				t.Errorf("%v, want %v", err, test.err)
 			}
+			for rec, err := range Records(test.src[min(HeaderSize, len(test.src)):], nil) {
+				if err == nil {
+					checkRestorable(t, &rec)
+				}
+			}
 		})
+	}
+	if err := (&Record{Template: templateIMA}).Restorable(); !errors.Is(err, ErrOldIMA) {
+		t.Errorf("template \"ima\" as it is listed: %v", err)
 	}
 	// Template "ima", as it is listed then.
 	list, _, _ := Restore(dump(0, 1, counted))

@@ -26,6 +26,8 @@ type Kernel struct {
 	Segment  uint64 // kexec_segment_size of its own last kexec_load
 	last     []byte // the last record, encoded
 	old      int    // records of template "ima"
+	first    int    // the first record that no kernel restores,
+	refused  error  // and why; nil: there is none
 }
 
 // read takes over what the kernel has added to its list.
@@ -57,6 +59,16 @@ func (l *Ledger) read(ctx context.Context) error {
 	}
 }
 
+// Refused says whether the list has a record that no kernel restores: that one and
+// all behind it are lost on the way. It returns how many of the kernel's these are, and
+// why.
+func (k *Kernel) Refused() (records int, why error) {
+	if k.refused == nil {
+		return 0, nil
+	}
+	return k.Records - k.first, fmt.Errorf("record %d: %w", k.first, k.refused)
+}
+
 // add puts one record of the kernel behind the tail.
 func (l *Ledger) add(rec *imalog.Record) error {
 	start := len(l.tail)
@@ -70,7 +82,9 @@ func (l *Ledger) add(rec *imalog.Record) error {
 	l.kernel.Size += uint64(len(b) - start)
 	l.kernel.last = append(l.kernel.last[:0], b[start:]...)
 	if rec.Template == "ima" {
-		l.kernel.old++
+		l.kernel.old++ // they are rewritten: see restorable
+	} else if err := rec.Restorable(); err != nil && l.kernel.refused == nil {
+		l.kernel.first, l.kernel.refused = l.kernel.Records-1, err
 	}
 	l.kernel.notice(rec)
 	return nil
@@ -113,7 +127,7 @@ func (k *Kernel) notice(rec *imalog.Record) {
 	buf, name := rec.Buf(), rec.Name()
 	switch {
 	case rec.BootAggregate():
-		*k = Kernel{Records: k.Records, Size: k.Size, last: k.last, old: k.old}
+		*k = Kernel{Records: k.Records, Size: k.Size, last: k.last, old: k.old, first: k.first, refused: k.refused}
 	case buf == nil:
 		return
 	case name == "kernel_version": // label kernel_info, measured at every boot

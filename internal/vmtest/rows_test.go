@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) {
 	Main(m, append(kexecsegScenarios(), measure, ending, tools,
-		pair, plain, stale, cut, outgrown, reload, unload, exclusion, persist, refused, limited, bare)...)
+		pair, plain, stale, cut, outgrown, reload, unload, exclusion, persist, refused, limited, bare, long)...)
 }
 
 // target is the next boot's kernel with an initramfs like this one's.

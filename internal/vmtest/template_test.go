@@ -6,6 +6,7 @@ import (
 	"context"
 	"testing"
 
+	"github.com/imakexec/imakexec/handover"
 	"github.com/imakexec/imakexec/imalog"
 )
 
@@ -43,4 +44,29 @@ func TestTemplateIMA(t *testing.T) {
 			inOrder(t, names(t, c.List()), append(files(5, "before0"), files(5, "between0")...)...)
 		})
 	}
+}
+
+// long has a template that is too long for any kernel to restore: Load foretells what
+// Arrive finds.
+var long = Scenario{Name: "long", Boots: []func(*Guest){
+	func(g *Guest) {
+		h := load(g, &handover.Options{TPM: g.TPM()})
+		s := h.Status()
+		if !s.Proof.Proved || s.Refused == 0 || s.Refused != s.Records {
+			g.Errorf("%+v; want all records refused", s)
+		}
+		execute(g, h)
+	},
+	func(g *Guest) {
+		if r := arriveAs(g, handover.Lost); r.Boots != 1 {
+			g.Errorf("%d boots in the list", r.Boots)
+		}
+		g.Capture("end")
+	},
+}}
+
+func TestTemplateTooLong(t *testing.T) {
+	res := Run(t, Config{Scenario: "long", Kernels: []string{"6.12", "7.x"},
+		Cmdline: "ima_template_fmt=d-ng|n-ng|sig|evmsig|xattrnames|xattrlengths|xattrvalues|iuid|igid|imode"})
+	JudgeLost(t, res.Capture("end"))
 }
