@@ -52,9 +52,11 @@ type Follower struct {
 	file   fs.File
 	staged bool // file is the staged list
 	list   *Reader
+	head   print // of the list's first record
 	trail  trail
-	ended  bool // there was nothing new
-	idle   int  // what the kernel's count was then; -1: not known
+	base   int64 // bytes that were deleted before the head
+	ended  bool  // there was nothing new
+	idle   int   // what the kernel's count was then; -1: not known
 }
 
 // Live returns a Follower of the running kernel's list. The root of fsys is that
@@ -96,7 +98,9 @@ func (f source) Read(p []byte) (int, error) {
 //
 // Records that were deleted after they were read are not missed. If it cannot be
 // seen that all had been read, the error is ErrShrunk, once, and the next call
-// begins with the oldest record that is there. Other errors unwrap to ErrBusy when another
+// begins with the oldest record that is there. What was read last is known by its
+// last 32 records: violations can be in a list many times, others are taken to be
+// there once. Other errors unwrap to ErrBusy when another
 // process kept the list for longer than FollowOptions.Busy, to fs.ErrNotExist
 // when there is no list, or to what Reader.Next returns; the latter stay.
 func (f *Follower) Next() (*Record, error) {
@@ -125,7 +129,9 @@ func (f *Follower) Next() (*Record, error) {
 	f.ended, f.idle = false, -1
 	switch {
 	case err == nil:
-		f.trail.add(&f.list.rec)
+		if p := f.trail.add(&f.list.rec); f.trail.n == 1 {
+			f.head = p
+		}
 		return &f.list.rec, nil
 	case f.file == nil: // the current list could not be opened behind the staged one
 		return nil, err
@@ -167,7 +173,7 @@ func (f *Follower) open() error {
 	found, err := f.resume()
 	if err == nil && !found {
 		err = ErrShrunk
-		f.list.count, f.list.offset, f.trail = 0, 0, trail{}
+		f.list.count, f.list.offset, f.base, f.trail = 0, 0, 0, trail{}
 	}
 	if err != nil {
 		f.Pause()
@@ -180,65 +186,104 @@ func (f *Follower) resume() (found bool, err error) {
 	if err := f.begin(); err != nil || f.trail.n == 0 {
 		return err == nil, err
 	}
-	// Nothing was deleted if the last records are where they were.
-	err = f.skip(f.list.offset - f.trail.bytes())
-	if err == nil {
-		found, err = f.retrace()
-	}
-	if found || err != nil && err != io.EOF { // shorter than it was
+	if found, err = f.unchanged(); found || err != nil {
 		return found, err
 	}
-	place, found, err := f.search()
-	if err != nil || !found {
+	place, err := f.search()
+	if err != nil || place < 0 {
 		return false, err
 	}
-	if err := f.begin(); err != nil {
-		return false, err
-	}
-	f.list.in.drop()
-	return true, f.skip(place)
+	return true, f.beginAt(place)
 }
 
-// retrace reads the records of the trail again and reports whether they are the
-// same. It reads no more than them.
-func (f *Follower) retrace() (bool, error) {
-	list := NewReader(io.LimitReader(source{f}, f.trail.bytes()), &f.opts.Reader)
-	var again trail
-	for range min(f.trail.n, trailLength) {
+// unchanged goes to where the Follower was, if nothing was deleted since.
+func (f *Follower) unchanged() (bool, error) {
+	place := f.list.offset - f.base
+	size := f.trail.bytes()
+	again, err := f.retrace(place-size, size)
+	if err != nil {
+		return false, err
+	}
+	n, distinct := again.overlap(&f.trail)
+	if n < min(f.trail.n, trailLength) {
+		return false, nil
+	}
+	if distinct {
+		return true, nil
+	}
+	// These could be others: nothing was deleted if the list begins as it did.
+	if err := f.begin(); err != nil || f.head.violation {
+		return false, err
+	}
+	first, err := f.retrace(0, int64(f.head.size))
+	if err != nil || first.prints[0] != f.head {
+		return false, err
+	}
+	return true, f.beginAt(place)
+}
+
+// retrace reads a part of the list again. It returns the records that it holds.
+func (f *Follower) retrace(place, size int64) (again trail, err error) {
+	if err := f.skip(place); err != nil {
+		if err == io.EOF { // shorter than it was
+			err = nil
+		}
+		return again, err
+	}
+	list := NewReader(io.LimitReader(source{f}, size), &f.opts.Reader)
+	for again.n < trailLength {
 		rec, err := list.Next()
 		switch {
 		case err == nil:
 			again.add(rec)
 		case err == io.EOF, errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, ErrFormat), errors.Is(err, ErrTooLarge):
-			return false, nil
+			return again, nil
 		default:
-			return false, err
+			return again, err
 		}
 	}
-	return again.endsLike(&f.trail), nil
+	return again, nil
 }
 
-// search looks for what was read last in a list that has changed. Among records
-// that are all the same it is the first place: none is missed.
-func (f *Follower) search() (place int64, found bool, err error) {
+// search looks for what was read last in a list that has changed: the place before
+// which the most of it stands, the first of several, so that none is missed. It is -1
+// where there is none.
+func (f *Follower) search() (place int64, err error) {
 	if err := f.begin(); err != nil {
-		return 0, false, err
+		return 0, err
 	}
 	list := NewReader(source{f}, &f.opts.Reader)
-	var seen trail
+	var head print
+	var seen, best trail
+	place = -1
+	most := 0
 	for {
 		rec, err := list.Next()
 		if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
-			return place, found, nil
+			break
 		}
 		if err != nil {
-			return 0, false, err
+			return 0, err
 		}
-		seen.add(rec)
-		if !found && seen.endsLike(&f.trail) {
-			place, found = list.Offset(), true
+		if p := seen.add(rec); seen.n == 1 {
+			head = p
+		}
+		if n, distinct := seen.overlap(&f.trail); distinct && n > most {
+			place, best, most = list.Offset(), seen, n
 		}
 	}
+	if place >= 0 {
+		f.head, f.trail, f.base = head, best, f.list.offset-place
+	}
+	return place, nil
+}
+
+// beginAt opens the list at a place.
+func (f *Follower) beginAt(place int64) error {
+	if err := f.begin(); err != nil {
+		return err
+	}
+	return f.skip(place)
 }
 
 // skip reads over so many bytes of the list.
@@ -361,22 +406,24 @@ type trail struct {
 
 // A print is a record's size and its FNV-1a hash.
 type print struct {
-	size int
-	sum  uint64
+	size      int
+	sum       uint64
+	violation bool
 }
 
 // trailLength is the number of records by which a place is found again: one
 // record can be in a list many times, such as a violation.
 const trailLength = 32
 
-func (t *trail) add(rec *Record) {
+func (t *trail) add(rec *Record) print {
 	t.buf, _ = rec.AppendBinary(t.buf[:0]) // it was read, so it can be written
-	p := print{len(t.buf), 14695981039346656037}
+	p := print{len(t.buf), 14695981039346656037, rec.Violation()}
 	for _, c := range t.buf {
 		p.sum = (p.sum ^ uint64(c)) * 1099511628211
 	}
 	t.prints[t.n%trailLength] = p
 	t.n++
+	return p
 }
 
 // bytes returns the size of the records that are remembered.
@@ -387,14 +434,16 @@ func (t *trail) bytes() (n int64) {
 	return n
 }
 
-// endsLike reports whether both end with the same records, as far as each goes
-// back.
-func (t *trail) endsLike(u *trail) bool {
-	n := min(t.n, u.n, trailLength)
+// overlap returns how many records both end with, as far as each goes back, and
+// whether a list has one of them once; 0 where they differ.
+func (t *trail) overlap(u *trail) (n int, distinct bool) {
+	n = min(t.n, u.n, trailLength)
 	for i := 1; i <= n; i++ {
-		if t.prints[(t.n-i)%trailLength] != u.prints[(u.n-i)%trailLength] {
-			return false
+		p := t.prints[(t.n-i)%trailLength]
+		if p != u.prints[(u.n-i)%trailLength] {
+			return 0, false
 		}
+		distinct = distinct || !p.violation
 	}
-	return n > 0
+	return n, distinct
 }
