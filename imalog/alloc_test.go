@@ -17,6 +17,22 @@ func TestNothingAllocatedForARecord(t *testing.T) {
 				list[i].AppendText(buf)
 				list[i].AppendDigest(buf, AlgSHA256)
 				list[i].BootAggregate()
+				for f, err := range list[i].Fields() {
+					if err != nil {
+						t.Fatal(err)
+					}
+					switch f.Kind() {
+					case KindDigest:
+						_, err = f.FileDigest()
+					case KindText:
+						_, err = f.Text()
+					case KindUint:
+						_, err = f.Uint()
+					}
+					if err != nil {
+						t.Fatal(list[i].Template, err)
+					}
+				}
 				if list[i].Template != templateIMA {
 					list[i].Restorable()
 				}

@@ -40,6 +40,9 @@ func (f Field) Kind() Kind {
 	return f.typ.kind
 }
 
+// String returns the field for people: its identifier and what the kernel shows of it.
+func (f Field) String() string { return f.ID() + "=" + string(f.appendText(nil)) }
+
 // order returns the byte order of the integers in the field.
 func (f Field) order() byteOrder { return f.typ != nil && f.typ.order }
 

@@ -68,10 +68,31 @@ func (d FileDigest) Alg() string {
 	return d.tag.alg
 }
 
+// AppendText appends the digest as the kernel shows it, "sha256:" and hexadecimal
+// digits, with the type before it in d-ngv2.
+func (d FileDigest) AppendText(b []byte) ([]byte, error) {
+	for _, word := range []string{d.Type(), d.Alg()} {
+		if word != "" {
+			b = append(b, word...)
+			b = append(b, ':')
+		}
+	}
+	return appendHex(b, d.Sum), nil
+}
+
+// MarshalText is AppendText, for encoding/json and others.
+func (d FileDigest) MarshalText() ([]byte, error) { return d.AppendText(nil) }
+
+func (d FileDigest) String() string {
+	b, _ := d.AppendText(nil) // cannot fail
+	return string(b)
+}
+
 // FileDigest decodes a digest. In d-ng and d-modsig it is "<alg>:" NUL digest,
 // in d-ngv2 "<type>:<alg>:" NUL digest, in d the digest alone, of SHA-1 or MD5
 // (security/integrity/ima/ima_template_lib.c: ima_eventdigest_init_common). An
-// error unwraps to ErrFields.
+// empty d-modsig is a zero FileDigest: the file had no appended signature. An error
+// unwraps to ErrFields.
 func (f Field) FileDigest() (FileDigest, error) {
 	const usual = "sha256:\x00"
 	if f.Kind() != KindDigest {
@@ -82,6 +103,8 @@ func (f Field) FileDigest() (FileDigest, error) {
 		return FileDigest{Sum: f.Data}, nil
 	case id != "d-ngv2" && len(f.Data) >= len(usual) && string(f.Data[:len(usual)]) == usual:
 		return FileDigest{f.Data[len(usual):], tagSHA256}, nil
+	case id == "d-modsig" && len(f.Data) == 0:
+		return FileDigest{}, nil
 	}
 	tag, sum, found := bytes.Cut(f.Data, []byte{0})
 	if !found || len(tag) == 0 || tag[len(tag)-1] != ':' {
@@ -103,7 +126,7 @@ func (f Field) FileDigest() (FileDigest, error) {
 // Append appends the digest as a field of the identifier has it, without the
 // field's length: the reverse of Field.FileDigest.
 func (d FileDigest) Append(b []byte, id string) []byte {
-	if id == "d" {
+	if id == "d" || id == "d-modsig" && d.tag == nil && d.Sum == nil {
 		return append(b, d.Sum...)
 	}
 	if id == "d-ngv2" {

@@ -1,6 +1,7 @@
 package imalog
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -37,13 +38,14 @@ func Recognize(head []byte) (Form, bool) {
 	if _, ok := cutHead(head[:min(len(head), 1<<10)]); ok {
 		return Form{Text: true}, true
 	}
-	if len(head) >= HeaderSize {
-		h := getHeader(head)
-		var again [HeaderSize]byte
-		h.Put(again[:])
-		if h.Version == headerVersion && h.Size >= HeaderSize && string(again[:]) == string(head[:HeaderSize]) {
-			if n := wellFormed(head[HeaderSize:], nil); n > 0 || len(head) == HeaderSize || h.Count == 0 {
-				return Form{Kexec: true}, true
+	for _, order := range []binary.ByteOrder{nil, binary.BigEndian} {
+		if len(head) < HeaderSize || len(bytes.Trim(head[2:8], "\x00")) > 0 {
+			break
+		}
+		f := Form{Kexec: true, Options: ReaderOptions{ByteOrder: order}}
+		if h := getHeader(head, isBigEndian(order)); h.Version == headerVersion && h.Size >= HeaderSize {
+			if n := wellFormed(head[HeaderSize:], &f.Options); n > 0 || len(head) == HeaderSize || h.Count == 0 {
+				return f, true
 			}
 		}
 	}
@@ -150,8 +152,15 @@ func (k *kexecReader) Next() (*Record, error) {
 		return nil, io.EOF
 	}
 	rec, err := k.list.Next()
+	if err == io.EOF { // at the end of a record, and the header counts more
+		err = &RecordError{k.list.Offset(), k.list.Count(), io.ErrUnexpectedEOF}
+	}
+	if err != nil {
+		k.err = err
+		return nil, err
+	}
 	k.left--
-	return rec, err
+	return rec, nil
 }
 
 func (k *kexecReader) begin() error {
@@ -162,7 +171,7 @@ func (k *kexecReader) begin() error {
 		}
 		return &RestoreError{Err: err}
 	}
-	h := getHeader(head[:])
+	h := getHeader(head[:], isBigEndian(k.opts.ByteOrder))
 	switch {
 	case h.Version != headerVersion:
 		return &RestoreError{Err: ErrVersion}

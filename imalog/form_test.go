@@ -203,3 +203,54 @@ func TestFormStream(t *testing.T) {
 		}
 	}
 }
+
+// A kexec buffer that was cut behind a record is not whole, in either byte order.
+func TestCutKexecBuffer(t *testing.T) {
+	m := newMachine(t)
+	m.boot("")
+	m.run(5)
+	for _, order := range []binary.AppendByteOrder{binary.LittleEndian, binary.BigEndian} {
+		b := make([]byte, HeaderSize)
+		for i := range m.list {
+			rec := m.list[i]
+			if order == binary.BigEndian {
+				rec.BigEndian = true
+				rec.Data = nil
+				for f := range m.list[i].Fields() {
+					rec.Data = order.AppendUint32(rec.Data, uint32(len(f.Data)))
+					rec.Data = append(rec.Data, f.Data...)
+				}
+			}
+			b, _ = rec.AppendBinary(b)
+		}
+		head := order.AppendUint16(nil, 1)
+		head = order.AppendUint64(append(head, make([]byte, 6)...), uint64(len(b)))
+		copy(b, order.AppendUint64(head, uint64(len(m.list))))
+
+		form, ok := Recognize(b)
+		if !ok || !form.Kexec {
+			t.Fatalf("%v: recognized as %+v", order, form)
+		}
+		whole := 0
+		for _, err := range form.Stream(bytes.NewReader(b), -1) {
+			if err != nil {
+				t.Fatal(order, err)
+			}
+			whole++
+		}
+		if whole != len(m.list) {
+			t.Errorf("%v: %d of %d records", order, whole, len(m.list))
+		}
+		last := m.list[len(m.list)-1]
+		cut := 0
+		var failed error
+		for _, err := range form.Stream(bytes.NewReader(b), int64(len(b)-last.BinarySize())) {
+			if failed = err; err == nil {
+				cut++
+			}
+		}
+		if cut != len(m.list)-1 || !errors.Is(failed, io.ErrUnexpectedEOF) {
+			t.Errorf("%v: %d of %d records, then %v", order, cut, len(m.list), failed)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package imalog
 
 import (
 	"bytes"
+	"crypto/sha1"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -13,7 +14,7 @@ import (
 // A Header begins the buffer in which a measurement list crosses a kexec
 // (security/integrity/ima/ima.h: struct ima_kexec_hdr): u16 version, six bytes
 // of zero, u64 size of header and records, u64 number of records, in the
-// kernel's byte order; this package writes and reads little-endian.
+// kernel's byte order; this package writes little-endian, and Form reads either.
 type Header struct {
 	Version uint16
 	Size    uint64 // bytes, with the header
@@ -34,16 +35,20 @@ func (h Header) Put(dst []byte) {
 	binary.LittleEndian.PutUint64(dst[16:], h.Count)
 }
 
-func getHeader(src []byte) Header {
+func getHeader(src []byte, order byteOrder) Header {
 	return Header{
-		Version: binary.LittleEndian.Uint16(src),
-		Size:    binary.LittleEndian.Uint64(src[8:]),
-		Count:   binary.LittleEndian.Uint64(src[16:]),
+		Version: order.uint16(src),
+		Size:    order.uint64(src[8:]),
+		Count:   order.uint64(src[16:]),
 	}
 }
 
 // ErrShort means that a list does not fit into its buffer.
 var ErrShort = errors.New("imalog: the buffer is too small for the list")
+
+// ErrForm means that a record is in another form than that of a kexec buffer: SHA-1
+// template digests, little-endian.
+var ErrForm = errors.New("a record of a kexec buffer has a SHA-1 digest and is little-endian")
 
 // Dump writes the kexec buffer of a list into dst: a header and as many whole
 // records as fit. What is behind them is not touched. It returns the number of
@@ -51,8 +56,8 @@ var ErrShort = errors.New("imalog: the buffer is too small for the list")
 //
 // When a record does not fit, the error is ErrShort and the buffer holds the
 // records before it; a receiver accepts it, so a caller who wants the list cut
-// ignores the error. An error of the list is returned likewise. With less than
-// HeaderSize bytes nothing is written.
+// ignores the error. An error of the list is returned likewise, and ErrForm for a record
+// that is not as the buffer has it. With less than HeaderSize bytes nothing is written.
 func Dump(dst []byte, list iter.Seq2[Record, error]) (int, error) {
 	if len(dst) < HeaderSize {
 		return 0, ErrShort
@@ -62,6 +67,10 @@ func Dump(dst []byte, list iter.Seq2[Record, error]) (int, error) {
 	for rec, err := range list {
 		if err != nil {
 			failed = err
+			break
+		}
+		if len(rec.Digest) != sha1.Size || rec.BigEndian {
+			failed = &RecordError{int64(n - HeaderSize), int(count), ErrForm}
 			break
 		}
 		if rec.BinarySize() > len(dst)-n {
@@ -175,7 +184,7 @@ func Restore(src []byte) ([]Record, Header, error) {
 	if len(src) < HeaderSize {
 		return nil, Header{}, nil
 	}
-	h := getHeader(src)
+	h := getHeader(src, false)
 	if h.Version != headerVersion {
 		return nil, h, &RestoreError{Err: ErrVersion}
 	}

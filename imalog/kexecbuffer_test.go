@@ -179,3 +179,22 @@ func TestRestoreRules(t *testing.T) {
 		t.Errorf("%q, %v", line, err)
 	}
 }
+
+// What is in another form is not dumped: no kernel would restore it.
+func TestDumpOtherForms(t *testing.T) {
+	m := newMachine(t)
+	good, long, big := m.file("/a"), m.file("/b"), m.file("/c")
+	long.Digest = make([]byte, 32)
+	big.BigEndian = true
+	for name, other := range map[string]Record{"SHA-256 digest": long, "big-endian": big} {
+		dst := make([]byte, 1<<12)
+		n, err := Dump(dst, all([]Record{good, other, good}))
+		var at *RecordError
+		if !errors.Is(err, ErrForm) || !errors.As(err, &at) || at.Record != 1 {
+			t.Errorf("%s: %v", name, err)
+		}
+		if list, h, err := Restore(dst[:n]); err != nil || len(list) != 1 || h.Count != 1 {
+			t.Errorf("%s: %d records restored of %+v, %v", name, len(list), h, err)
+		}
+	}
+}

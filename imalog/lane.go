@@ -24,11 +24,14 @@ type lane struct {
 	list     bool      // about guessed records and listed digests
 	extra    bool      // about records that were never extended
 	fixed    []*choice // about the list, to be made in any case
-	kinds    []int     // for each boot, a number that is the same for the same kernel; -1: not known
+	same     []int     // for each boot, the last one before it of the same kernel; -1: none known
 	boot     int       // boots begun
 	budget   int       // extends that are left for it
 	spent    bool      // the search has taken too many
 }
+
+// paddingCopy is the number of bytes whose copying costs as much as an extend.
+const paddingCopy = 1024
 
 // maxPaths is the most paths that a search keeps: a few megabytes.
 const maxPaths = 1 << 14
@@ -66,6 +69,7 @@ func (l *lane) fork(p *path, kind choiceKind, record int) *path {
 	q.last = &choice{kind, record, p.last}
 	q.padding = slices.Clone(p.padding)
 	q.prefix = slices.Clone(p.prefix)
+	l.budget -= len(p.padding) / paddingCopy
 	l.paths = append(l.paths, q)
 	if len(l.paths) > maxPaths {
 		l.spent = true
@@ -146,11 +150,8 @@ func (l *lane) search(b *batch) {
 func (l *lane) begin(it *item) {
 	for j, n := 0, len(l.paths); j < n; j++ {
 		p := &l.paths[j]
-		for k := l.boot - 1; k >= 0 && l.boot < len(l.kinds) && l.kinds[l.boot] >= 0; k-- {
-			if l.kinds[k] == l.kinds[l.boot] {
-				p.padded = p.padding[k]
-				break
-			}
+		if l.boot < len(l.same) && l.same[l.boot] >= 0 {
+			p.padded = p.padding[l.same[l.boot]]
 		}
 		if l.modes && l.boot > 0 && p.cost < l.limit {
 			q := l.fork(p, choiceMode, it.index)

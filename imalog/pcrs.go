@@ -24,7 +24,8 @@ var ErrPCRs = errors.New("imalog: not the values of PCRs")
 //
 // What a text leaves open, alg and pcr tell: the bank, and the index of a value
 // that stands alone. With alg zero the bank is the one that the value's size
-// tells, SM3 being taken for SHA-256. The error unwraps to ErrPCRs and names the
+// tells, SM3 being taken for SHA-256. What stands under the heading of a bank that no
+// IMA list has is left out. The error unwraps to ErrPCRs and names the
 // line.
 func ParsePCRs(text []byte, alg uint16, pcr uint32) (PCRs, error) {
 	p := pcrParser{all: PCRs{}, alg: alg}
@@ -55,6 +56,8 @@ func (e *pcrError) Unwrap() error { return ErrPCRs }
 type pcrParser struct {
 	all PCRs
 	alg uint16 // of the values that follow; 0: by their size
+
+	unknown bool // they are of a bank that no IMA list has
 }
 
 func (p *pcrParser) line(line []byte, pcr uint32) error {
@@ -70,15 +73,21 @@ func (p *pcrParser) line(line []byte, pcr uint32) error {
 	index := bytes.TrimPrefix(key, []byte("PCR-"))
 	if id, ok := AlgByName(string(key)); ok {
 		if len(value) == 0 { // a heading
-			p.alg = id
+			p.alg, p.unknown = id, false
 			return nil
 		}
 		alg = id
 		index, value, _ = bytes.Cut(value, []byte{' '})
 	}
 	n, err := strconv.ParseUint(string(index), 10, 32)
-	if err != nil {
+	switch {
+	case err != nil && len(value) == 0 && len(key) > 0:
+		p.unknown = true
+		return nil
+	case err != nil:
 		return errors.New("no index of a PCR")
+	case p.unknown && alg == p.alg:
+		return nil
 	}
 	return p.value(alg, uint32(n), value)
 }

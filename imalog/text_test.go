@@ -159,3 +159,39 @@ func TestTextReaderErrors(t *testing.T) {
 		t.Errorf("%v for a line without end", err)
 	}
 }
+
+// A text whose digests match nothing is read as it stands, at a bounded cost: the
+// digests of SM3 are such, and so is what somebody makes up.
+func TestTextUnmatched(t *testing.T) {
+	m := newMachine(t)
+	m.boot("")
+	m.run(4000)
+	var text, want []byte
+	for i := range m.list {
+		rec := &m.list[i]
+		rec.Digest = bytes.Repeat([]byte{0xa5}, 32)
+		text, _ = rec.AppendText(text)
+		want, _ = rec.AppendBinary(want)
+	}
+	r := NewTextReader(bytes.NewReader(text), nil)
+	var got []byte
+	for {
+		rec, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _ = rec.AppendBinary(got)
+		if r.credit < -maxNameLines {
+			t.Fatalf("record %d: %d digests tried beyond what it may", r.Count(), -r.credit)
+		}
+	}
+	if !bytes.Equal(got, want) {
+		t.Error("not the list that was printed")
+	}
+	if r.credit > creditMost/2 {
+		t.Errorf("%d digests are left to be tried: nothing was", r.credit)
+	}
+}

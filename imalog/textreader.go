@@ -29,15 +29,23 @@ type TextReader struct {
 	count  int
 	rec    Record
 	text   textFields
+	credit int // digests that may be tried
 	err    error
 }
+
+// A record's text is tried in as many readings as there are, and now and then there are
+// hundreds; but on average these.
+const (
+	creditEach = 8
+	creditMost = 1 << 14
+)
 
 // NewTextReader returns a TextReader. DigestSize of the options does not matter:
 // the text tells. ByteOrder is that in which Data has its lengths and integers,
 // the kernel's.
 func NewTextReader(r io.Reader, opts *ReaderOptions) *TextReader {
 	p := newParser(opts)
-	return &TextReader{in: window{r: r}, order: p.order, max: p.max}
+	return &TextReader{in: window{r: r}, order: p.order, max: p.max, credit: creditMost}
 }
 
 // Next returns the next record, valid until the next call. The error is io.EOF
@@ -76,7 +84,8 @@ const (
 // next finds the record at the start of the input and returns its size.
 func (r *TextReader) next() (int, error) {
 	end, plain := 0, 0
-	for n := 0; n == 0 || n < maxNameLines && end < maxNameBytes; n++ {
+	r.credit = min(max(r.credit, 0)+creditEach, creditMost)
+	for n := 0; n == 0 || n < maxNameLines && end < maxNameBytes && (r.credit > 0 || plain == 0); n++ {
 		next, err := r.line(end)
 		if err == io.EOF && n > 0 {
 			break
@@ -170,6 +179,9 @@ func (r *TextReader) parse(line []byte) (exact, whole bool) {
 	alg := algOfSize(len(r.rec.Digest))
 	if !r.rec.Violation() {
 		for variant := uint(1) << r.text.unclear; variant > 0; variant-- {
+			if r.credit--; r.credit < 0 && variant > 1 {
+				continue // to the plainest reading
+			}
 			if r.rec.Data, ok = r.text.encode(r.rec.Data[:0], r.order, variant-1); !ok {
 				return false, false
 			}

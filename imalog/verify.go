@@ -253,14 +253,14 @@ func (s *search) pass(ctx context.Context, limit int) (found, more bool, err err
 	if s.lead != nil || s.fixed != nil {
 		e.guess = s.guess.reset()
 	}
-	kinds := bootKinds(seen.kernels)
+	same := sameKernel(seen.kernels)
 	for _, l := range e.lanes {
 		b := s.res.bank(l.alg)
 		l.want = [][]byte{b.Want}
 		l.limit = limit + len(s.fixed)
 		l.searched = true
 		l.budget = s.budget[l.alg]
-		l.kinds = kinds
+		l.same = same
 		l.fixed = s.fixed
 		l.modes = l.alg != AlgSHA1
 		l.list = b == s.lead
@@ -337,15 +337,20 @@ func (s *search) accept(b *BankResult, p *path) {
 	}
 }
 
-// bootKinds gives each boot a number that is the same for the same kernel, -1
-// where that is not known.
-func bootKinds(kernels []string) []int {
-	kinds := make([]int, len(kernels))
+// sameKernel returns for each boot the last one before it of the same kernel, by the
+// version that it has measured; -1 where there is none.
+func sameKernel(kernels []string) []int {
+	before := make([]int, len(kernels))
+	last := map[string]int{}
 	for i, k := range kernels {
-		kinds[i] = -1
-		if k != "" {
-			kinds[i] = slices.Index(kernels, k)
+		before[i] = -1
+		if k == "" {
+			continue
 		}
+		if j, ok := last[k]; ok {
+			before[i] = j
+		}
+		last[k] = i
 	}
-	return kinds
+	return before
 }

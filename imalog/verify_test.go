@@ -613,3 +613,20 @@ func TestVerifyStops(t *testing.T) {
 		}
 	}
 }
+
+// A list of nothing but boots of other kernels is searched within bounds, and the
+// search ends when it is told to.
+func TestManyBoots(t *testing.T) {
+	m := newMachine(t)
+	for i := range 20000 {
+		m.list = append(m.list, m.file(bootAggregate), m.event(kernelVersion, fmt.Sprintf("6.12.%d", i)))
+	}
+	res, err := Verify(t.Context(), all(m.list), Values{AlgSHA1: bytes.Repeat([]byte{1}, 20)}, nil)
+	if err != nil || res.Matched() || len(res.Boots) != 20000 {
+		t.Fatalf("%v, %v", res, err)
+	}
+	got := sameKernel([]string{"a", "", "b", "a", "a", "b", ""})
+	if want := []int{-1, -1, -1, 0, 3, 2, -1}; !slices.Equal(got, want) {
+		t.Errorf("boots of the same kernel before: %v, want %v", got, want)
+	}
+}

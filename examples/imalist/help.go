@@ -38,8 +38,8 @@ Checking it, instead of showing it
 
 VALUES is one of
   tpm              this machine's TPM; with its own list -prefix goes without saying
-  FILE             what tpm2_pcrread or evmctl printed, lines like "sha256:10 HEX",
-                   or a file like /sys/class/tpm/tpm0/pcr-sha256/10
+  FILE             what tpm2_pcrread printed or evmctl --pcrs reads, lines like
+                   "sha256:10 HEX", or a file like /sys/class/tpm/tpm0/pcr-sha256/10
   ALG,FILE         the same, where neither the file nor the values' size tells the bank
   FOLDER           a folder like /sys/class/tpm/tpm0
   /dev/tpmrm0      a TPM
