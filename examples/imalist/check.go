@@ -59,8 +59,8 @@ const (
 )
 
 // judge turns a replay into a verdict. early allows values that were read before
-// the last records were measured.
-func judge(res *imalog.Result, start imalog.Values, pcr uint32, early bool) *verdict {
+// the last records were measured, but not before the first so many were: least.
+func judge(res *imalog.Result, start imalog.Values, pcr uint32, early bool, least int) *verdict {
 	v := &verdict{PCR: pcr, Records: res.Records, Boots: res.Boots}
 	wrong := 0
 	for i := range res.Banks {
@@ -109,6 +109,8 @@ func judge(res *imalog.Result, start imalog.Values, pcr uint32, early bool) *ver
 		v.Reason = proved + " records only; -prefix takes values that were read before the last records were measured"
 	case differ(v.Banks):
 		v.Reason = "the banks were read at different times: " + proved + " records in all of them"
+	case v.Proved < least:
+		v.Reason = fmt.Sprintf("%s records only, and %d were there before the values were read", proved, least)
 	default:
 		v.Good, v.Reason = true, fmt.Sprintf("%s records, in %s; the others are later than the values", proved, count(checked, "bank"))
 	}
@@ -288,6 +290,7 @@ type check struct {
 	banks  []uint16 // nil: those of want
 	listed uint16   // of the template digests; 0: by their size
 	early  bool
+	least  int // so many records were in the list before the values were read
 	audit  bool
 }
 
@@ -299,7 +302,7 @@ func (c *check) run(ctx context.Context, list sequence) (*verdict, error) {
 		if err != nil {
 			return nil, err
 		}
-		v = judge(res, c.start, c.pcr, c.early)
+		v = judge(res, c.start, c.pcr, c.early, c.least)
 		if err := v.aggregates(list, c.pcrs); err != nil {
 			return nil, err
 		}

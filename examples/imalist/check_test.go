@@ -30,6 +30,7 @@ func TestJudge(t *testing.T) {
 		banks    []imalog.BankResult
 		findings []imalog.Finding
 		early    bool
+		least    int
 		good     bool
 		proved   int
 		reason   string
@@ -40,12 +41,14 @@ func TestJudge(t *testing.T) {
 		"one bank differs":    {banks: []imalog.BankResult{sha1, early(imalog.AlgSHA256, -1)}, reason: "the list does not yield sha256"},
 		"earlier":             {banks: []imalog.BankResult{early(imalog.AlgSHA1, 7)}, proved: 7, reason: "the first 7 of 9 records only; -prefix takes values that were read before the last records were measured"},
 		"earlier, allowed":    {banks: []imalog.BankResult{early(imalog.AlgSHA1, 7), early(imalog.AlgSHA256, 7)}, early: true, good: true, proved: 7, reason: "the first 7 of 9 records, in 2 banks; the others are later than the values"},
+		"earlier, by one":     {banks: []imalog.BankResult{early(imalog.AlgSHA1, 7)}, early: true, least: 7, good: true, proved: 7, reason: "the first 7 of 9 records, in 1 bank; the others are later than the values"},
+		"behind":              {banks: []imalog.BankResult{early(imalog.AlgSHA1, 7)}, early: true, least: 8, proved: 7, reason: "the first 7 of 9 records only, and 8 were there before the values were read"},
 		"at different times":  {banks: []imalog.BankResult{early(imalog.AlgSHA1, 7), sha256}, early: true, proved: 7, reason: "the banks were read at different times: the first 7 of 9 records in all of them"},
 		"never extended":      {banks: []imalog.BankResult{sha1, unextended}, early: true, reason: "nothing was extended into PCR 10 in sha256"},
 		"a wrong digest":      {banks: []imalog.BankResult{sha1}, findings: wrong, proved: 9, reason: "1 wrong template digest in the list"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			v := judge(&imalog.Result{Records: records, Banks: c.banks, Findings: c.findings}, nil, 10, c.early)
+			v := judge(&imalog.Result{Records: records, Banks: c.banks, Findings: c.findings}, nil, 10, c.early, c.least)
 			if v.Good != c.good || v.Reason != c.reason || c.good && v.Proved != c.proved {
 				t.Errorf("%+v", v)
 			}

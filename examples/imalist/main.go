@@ -176,9 +176,12 @@ func (w *world) check(ctx context.Context, c *command, out *bufio.Writer) (good 
 	}
 	ck.start = start[ck.pcr]
 	live := len(c.files) == 0 && len(c.verify) == 1 && (c.verify[0] == "tpm" || c.verify[0] == tpmDevice)
-	ck.early = ck.early || live
 	var v *verdict
 	for range liveAttempts {
+		if live && v != nil {
+			// One record may be listed and not extended yet.
+			ck.early, ck.least = true, v.Records-1
+		}
 		if len(c.verify) > 0 {
 			if ck.pcrs, err = src.all(ctx, c.verify); err != nil {
 				return false, err

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/imakexec/imakexec/events"
@@ -67,11 +68,11 @@ func (s *source) all(ctx context.Context, specs []string) (imalog.PCRs, error) {
 // one reads what a value of -verify stands for.
 func (s *source) one(ctx context.Context, spec string) (imalog.PCRs, error) {
 	if spec == "tpm" {
-		v, err := events.SysfsValues(s.root, s.pcr)
+		all, err := s.sysfs(s.root)
 		if errors.Is(err, events.ErrNoPCRFiles) {
 			return s.device(ctx, tpmDevice)
 		}
-		return imalog.PCRs{s.pcr: v}, err
+		return all, err
 	}
 	var alg uint16
 	name := spec
@@ -88,11 +89,11 @@ func (s *source) one(ctx context.Context, spec string) (imalog.PCRs, error) {
 		return nil, err
 	}
 	if info.IsDir() {
-		v, err := events.SysfsValues(under{sysfsTPM, os.DirFS(name)}, s.pcr)
+		all, err := s.sysfs(under{sysfsTPM, os.DirFS(name)})
 		if errors.Is(err, events.ErrNoPCRFiles) {
 			return nil, fmt.Errorf("%s: no folders pcr-<bank> with values in this folder", name)
 		}
-		return imalog.PCRs{s.pcr: v}, err
+		return all, err
 	}
 	if info.Mode()&fs.ModeCharDevice != 0 {
 		return s.device(ctx, name)
@@ -135,5 +136,46 @@ func (s *source) device(ctx context.Context, path string) (imalog.PCRs, error) {
 	}
 	defer tpm.Close()
 	v, err := (&events.Measurer{TPM: tpm, PCR: s.pcr}).Values(ctx)
-	return imalog.PCRs{s.pcr: v}, err
+	if err != nil {
+		return nil, err
+	}
+	return s.beside(v, func(pcr uint32) (imalog.Values, error) { return readPCR(tpm, pcr, v) }), nil
+}
+
+// readPCR reads a PCR in the banks of v.
+func readPCR(tpm transport.TPM, pcr uint32, v imalog.Values) (imalog.Values, error) {
+	values := imalog.Values{}
+	for alg := range v {
+		rsp, err := tpm2.PCRRead{PCRSelectionIn: tpm2.TPMLPCRSelection{PCRSelections: []tpm2.TPMSPCRSelection{
+			{Hash: tpm2.TPMAlgID(alg), PCRSelect: tpm2.PCClientCompatible.PCRs(uint(pcr))},
+		}}}.Execute(tpm)
+		if err != nil {
+			return nil, err
+		}
+		if len(rsp.PCRValues.Digests) == 1 {
+			values[alg] = rsp.PCRValues.Digests[0].Buffer
+		}
+	}
+	return values, nil
+}
+
+func (s *source) sysfs(root fs.FS) (imalog.PCRs, error) {
+	v, err := events.SysfsValues(root, s.pcr)
+	if err != nil {
+		return nil, err
+	}
+	return s.beside(v, func(pcr uint32) (imalog.Values, error) { return events.SysfsValues(root, pcr) }), nil
+}
+
+// beside puts the PCRs of which boot_aggregate is made, as far as they can be read,
+// beside the values of the one in question.
+func (s *source) beside(v imalog.Values, read func(pcr uint32) (imalog.Values, error)) imalog.PCRs {
+	all := imalog.PCRs{}
+	for pcr := range uint32(10) {
+		if v, err := read(pcr); err == nil {
+			all[pcr] = v
+		}
+	}
+	all[s.pcr] = v
+	return all
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -115,6 +116,61 @@ func TestVerifyLive(t *testing.T) {
 	}
 }
 
+// firmware returns PCRs 0 to 9 of the machine that mainline is of.
+func firmware(t testing.TB) imalog.PCRs {
+	t.Helper()
+	pcrs, err := imalog.ParsePCRs(readFile(t, "testdata/evmctl.sha256"), imalog.AlgSHA256, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range pcrs {
+		if i >= 10 {
+			delete(pcrs, i)
+		}
+	}
+	return pcrs
+}
+
+// boot_aggregate counts: a list with another's is not this machine's.
+func TestVerifyLiveAggregate(t *testing.T) {
+	for name, status := range map[string]int{"own": exitGood, "another's": exitBad} {
+		w, out, errs := newWorld(nil)
+		files := machine(t, mainlineValues)
+		for index, values := range firmware(t) {
+			v := values[imalog.AlgSHA256]
+			if index == 4 && status == exitBad {
+				v[0]++
+			}
+			files[fmt.Sprintf("%s/pcr-sha256/%d", sysfsTPM, index)] = &fstest.MapFile{Data: []byte(hex.EncodeToString(v) + "\n")}
+			files[fmt.Sprintf("%s/pcr-sha1/%d", sysfsTPM, index)] = &fstest.MapFile{Data: []byte(strings.Repeat("0", 40) + "\n")}
+			files[fmt.Sprintf("%s/pcr-sha384/%d", sysfsTPM, index)] = &fstest.MapFile{Data: []byte(strings.Repeat("0", 96) + "\n")}
+		}
+		w.root = files
+		if got := w.run(context.Background(), []string{"-verify", "tpm"}); got != status ||
+			strings.Contains(out.String(), "boot_aggregate is that of PCRs 0 to 9 in 2 boots") != (status == exitGood) {
+			t.Errorf("%s: status %d\n%s%s", name, got, errs, out)
+		}
+	}
+}
+
+// A PCR that stands still while the list grows proves nothing of what came later.
+func TestVerifyLiveBehind(t *testing.T) {
+	list := readFile(t, mainline+"binary_runtime_measurements")
+	r := imalog.NewReplayer(&imalog.ReplayOptions{Banks: []uint16{imalog.AlgSHA1}})
+	for rec := range imalog.Records(list, nil) {
+		if err := r.Add(&rec); err != nil {
+			t.Fatal(err)
+		}
+		break
+	}
+	w, out, errs := newWorld(nil)
+	w.root = machine(t, map[uint16]string{imalog.AlgSHA1: hex.EncodeToString(r.Values()[imalog.AlgSHA1])})
+	if status := w.run(context.Background(), []string{"-verify", "tpm"}); status != exitBad ||
+		!strings.HasSuffix(out.String(), "NOT PROVED: the first 1 of 23 records only, and 22 were there before the values were read\n") {
+		t.Errorf("status %d\n%s%s", status, errs, out)
+	}
+}
+
 // growing is a machine on which a record is measured whenever the PCR was read
 // and the list is read next, until n were.
 type growing struct {
@@ -187,6 +243,13 @@ func TestVerifyThroughDevice(t *testing.T) {
 		value, _ := hex.DecodeString(v)
 		if err := tpm.Set(tpm2.TPMAlgID(alg), 10, value); err != nil {
 			t.Fatal(err)
+		}
+	}
+	for index, values := range firmware(t) {
+		for alg, v := range values {
+			if err := tpm.Set(tpm2.TPMAlgID(alg), index, v); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	opened, closed := "", 0
