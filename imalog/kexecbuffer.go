@@ -166,6 +166,11 @@ func (r *Record) Restorable() error {
 	return new(restorer).judge(&rec)
 }
 
+// wraps is the size from which on the end of a buffer wraps around: a 64-bit kernel maps
+// memory in the last 2^56 bytes of its addresses. With four levels of page tables it is
+// 2^47 already, but that depends on where the buffer lies.
+const wraps = 1 << 56
+
 // Restore reads a kexec buffer by the kernel's own rules
 // (security/integrity/ima/ima_template.c: ima_restore_measurement_list) and
 // returns what the kernel's list would begin with: digests are computed anew
@@ -179,7 +184,8 @@ func (r *Record) Restorable() error {
 // were read; compare their number with the header's.
 //
 // A Size that is larger than src makes the kernel read what lies behind the
-// buffer; Restore takes it as the end of the list if it must read there.
+// buffer; Restore takes it as the end of the list if it must read there. With one of
+// 2^56 and more the kernel restores nothing, silently.
 func Restore(src []byte) ([]Record, Header, error) {
 	if len(src) < HeaderSize {
 		return nil, Header{}, nil
@@ -191,8 +197,8 @@ func Restore(src []byte) ([]Record, Header, error) {
 	if h.Count == 1<<64-1 {
 		return nil, h, &RestoreError{Err: ErrCount}
 	}
-	if h.Size > 1<<63-1 {
-		// The kernel's end of the buffer wraps around and lies before its start.
+	if h.Size >= wraps {
+		// The kernel's end of the buffer lies before its start.
 		return nil, h, &RestoreError{Silent: true, Err: ErrSize}
 	}
 	var records []Record

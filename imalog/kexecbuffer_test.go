@@ -139,6 +139,7 @@ func TestRestoreRules(t *testing.T) {
 		"no records":                 {src: dump(0, 0)},
 		"size before the records":    {src: dump(10, 1, ng)},
 		"size that wraps around":     {src: dump(1<<64-1, 1, ng), err: ErrSize, silent: true},
+		"size that just wraps":       {src: dump(1<<56, 1, ng), err: ErrSize, silent: true},
 		"an empty template name":     {src: append(dump(HeaderSize+32, 1), make([]byte, 32)...), err: ErrTemplate},
 		"a name with a NUL":          {src: dump(0, 1, named("ima-ng\x00x")), kept: []string{"ima-ng"}},
 		"a name of 69":               {src: dump(0, 1, named("d-ng|n-ng|"+string(bytes.Repeat([]byte("n"), 59)))), err: ErrTooLong},
