@@ -51,6 +51,7 @@ type JournalOptions struct {
 // kexec carries it into the kernel's list. The package documentation has its
 // format. It is safe for concurrent use, by several processes too.
 type Journal struct {
+	dir      string
 	path     string
 	bootID   string
 	readOnly bool
@@ -59,7 +60,8 @@ type Journal struct {
 
 	mu      sync.Mutex
 	file    journalFile // nil: it does not exist yet, or is closed
-	offset  int64       // lines before it were read
+	closed  bool
+	offset  int64 // lines before it were read
 	entries []journaled
 	skipped int
 	owed    []byte // lines on outcomes that found no room
@@ -99,17 +101,19 @@ func OpenJournal(dir string, opts *JournalOptions) (*Journal, error) {
 		}
 		bootID = strings.TrimSpace(string(b))
 	}
+	dir = filepath.Clean(dir) // a link with a slash behind it is no link to lstat(2)
 	if !validBootID(bootID) {
 		return nil, fmt.Errorf("events: journal %s: %w: %.80q is none", dir, ErrBootID, bootID)
 	}
 	j := &Journal{
+		dir:      dir,
 		path:     filepath.Join(dir, journalName(bootID)),
 		bootID:   bootID,
 		readOnly: o.ReadOnly,
 		self:     newWriter(),
 		measure:  make(chan struct{}, 1),
 	}
-	if err := j.open(dir); err != nil {
+	if err := j.open(); err != nil {
 		return nil, fmt.Errorf("events: journal %s: %w", j.path, err)
 	}
 	if err := j.Reload(); err != nil {
@@ -136,9 +140,10 @@ func validBootID(s string) bool {
 	}) < 0
 }
 
-func (j *Journal) open(dir string) error {
+func (j *Journal) open() error {
+	dir := j.dir
 	if !j.readOnly {
-		if err := os.MkdirAll(filepath.Dir(filepath.Clean(dir)), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 			return err
 		}
 		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -308,6 +313,11 @@ func (j *Journal) Reload() error {
 // read takes in the lines that are new and returns what follows the last of
 // them: a line without its end, torn or still being written.
 func (j *Journal) read() (torn []byte, err error) {
+	if j.file == nil && j.readOnly && !j.closed { // it was not there yet
+		if err := j.open(); err != nil {
+			return nil, err
+		}
+	}
 	if j.file == nil {
 		return nil, nil
 	}
@@ -390,17 +400,39 @@ func (j *Journal) find(seq uint64) int {
 // faster at this one; a full disk leaves the entries as they were.
 //
 // Measurer.Measure does all this; few others need to.
-func (j *Journal) Append(e Entry) (uint64, error) {
+func (j *Journal) Append(e Entry) (uint64, error) { return j.appendBehind(e, anyEntry) }
+
+// appendBehind is Append, but ErrBusy too where others came behind entry last.
+func (j *Journal) appendBehind(e Entry, last uint64) (uint64, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	seq, err := j.append(e)
+	seq, err := j.append(e, last)
 	if err != nil {
 		return 0, fmt.Errorf("events: journal %s: %w", j.path, err)
 	}
 	return seq, nil
 }
 
-func (j *Journal) append(e Entry) (uint64, error) {
+// anyEntry is no number of an entry.
+const anyEntry = 1<<64 - 1
+
+// last returns the number of the last entry, 0 if there is none.
+func (j *Journal) last() (uint64, error) {
+	if err := j.Reload(); err != nil {
+		return 0, err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.entries) == 0 {
+		return 0, nil
+	}
+	return j.entries[len(j.entries)-1].Seq, nil
+}
+
+// errOvertaken is an ErrBusy after which the PCR has to be read again.
+var errOvertaken = fmt.Errorf("%w: another process measured meanwhile", ErrBusy)
+
+func (j *Journal) append(e Entry, last uint64) (uint64, error) {
 	switch {
 	case j.readOnly:
 		return 0, ErrReadOnly
@@ -424,6 +456,9 @@ func (j *Journal) append(e Entry) (uint64, error) {
 	if e.Seq == 0 {
 		return 0, ErrFull
 	}
+	if last != anyEntry && e.Seq != last+1 {
+		return 0, errOvertaken
+	}
 	if e.Time.IsZero() {
 		e.Time = time.Now().UTC()
 	}
@@ -440,7 +475,7 @@ func (j *Journal) append(e Entry) (uint64, error) {
 	}
 	i := j.find(e.Seq)
 	if i < 0 || j.entries[i].owner.ID != j.self.ID {
-		return 0, fmt.Errorf("%w: another process wrote entry %d first", ErrBusy, e.Seq)
+		return 0, fmt.Errorf("%w, entry %d", errOvertaken, e.Seq)
 	}
 	if err := j.file.Sync(); err != nil {
 		j.writeState(e.Seq, Dropped.String(), nil) // nothing will be extended; if that cannot be kept, Splice finds it
@@ -515,6 +550,7 @@ func (j *Journal) pay() error {
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.closed = true
 	if j.file == nil {
 		return nil
 	}

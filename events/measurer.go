@@ -135,21 +135,35 @@ func (m *Measurer) Measure(ctx context.Context, rec *imalog.Record, count int) (
 	if err != nil {
 		return m.fail(Measured{}, "banks", err)
 	}
-	var done Measured
-	if done.Before, err = m.read(ctx, banks); err != nil {
-		return m.fail(done, "read", err)
+	for try := 1; ; try++ {
+		last, err := m.Journal.last()
+		if err != nil {
+			return m.fail(Measured{}, "journal", err)
+		}
+		var done Measured
+		if done.Before, err = m.read(ctx, banks); err != nil {
+			return m.fail(done, "read", err)
+		}
+		digests, err := m.digests(rec, banks, done.Before)
+		if err != nil {
+			return m.fail(done, "banks", err)
+		}
+		entry := Entry{Record: rec.Clone(), Count: count, Before: done.Before, Time: time.Now().UTC()}
+		entry.Seq, err = m.Journal.appendBehind(entry, last)
+		if errors.Is(err, errOvertaken) && try < overtakings {
+			continue // Before would be that of somebody else's record
+		}
+		if err != nil {
+			return m.fail(done, "journal", err)
+		}
+		done.Entry = entry
+		return m.settle(ctx, done, banks, digests)
 	}
-	digests, err := m.digests(rec, banks, done.Before)
-	if err != nil {
-		return m.fail(done, "banks", err)
-	}
-	entry := Entry{Record: rec.Clone(), Count: count, Before: done.Before, Time: time.Now().UTC()}
-	if entry.Seq, err = m.Journal.Append(entry); err != nil {
-		return m.fail(done, "journal", err)
-	}
-	done.Entry = entry
-	return m.settle(ctx, done, banks, digests)
 }
+
+// overtakings bounds how often others may measure between the reading of the PCR and
+// the journal.
+const overtakings = 16
 
 // settle extends, finds out what came of it, and tells the journal. What the
 // journal cannot write of it now it owes, and without it Splice decides.

@@ -77,7 +77,7 @@ func (e *SpliceError) Unwrap() error { return e.Err }
 //
 // An entry's Before is a value of the PCR on the way to its place, so the place
 // is looked for from where the replay shows it; mostly it is just there, and a
-// few records later when the kernel was faster than user space. An entry without
+// few records later when the kernel was faster than user space, or another entry was. An entry without
 // Before is tried everywhere. One that is Dropped is not looked for; of any other
 // the PCR tells whether it was extended.
 //
@@ -114,6 +114,10 @@ func Splice(ctx context.Context, start *imalog.Replayer, kernel []imalog.Record,
 		}
 	}
 	found := s.walk(start.Clone(), 0, 0)
+	if !found && s.err == nil && s.steps < s.limit {
+		s.passed = make([]int, len(s.entries))
+		found = s.walk(start.Clone(), 0, 0)
+	}
 	switch {
 	case s.err != nil:
 		return nil, fmt.Errorf("events: splice: %w", s.err)
@@ -147,6 +151,7 @@ type splicer struct {
 	entries []candidate
 	want    imalog.Values
 	limit   int
+	passed  []int // at the second try: how many walks came by an entry's Before and did not place it
 
 	steps   int
 	err     error
@@ -186,6 +191,7 @@ type spot struct {
 // it gives want or one of the entries from j on, placed, leads to it.
 func (s *splicer) walk(r *imalog.Replayer, k, j int) bool {
 	var spots []spot
+	first := k
 	for {
 		if r.Match(s.want) {
 			s.matched, s.end = k, r
@@ -194,6 +200,13 @@ func (s *splicer) walk(r *imalog.Replayer, k, j int) bool {
 		// The later one first: it was read here although the earlier had its turn.
 		for i := len(s.entries) - 1; i >= j; i-- {
 			c := &s.entries[i]
+			if s.passed != nil && s.passed[i] > 0 {
+				// Its Before was read before the entry was extended behind which this is.
+				if k <= first+vicinity && s.place(r, k, i) {
+					return true
+				}
+				continue
+			}
 			if c.before != nil && !r.Match(c.before) {
 				continue
 			}
@@ -210,12 +223,20 @@ func (s *splicer) walk(r *imalog.Replayer, k, j int) bool {
 			}
 			if c.before != nil { // else it is tried everywhere as it is
 				spots = append(spots, spot{i, k, r.Clone()})
+				if s.passed != nil {
+					s.passed[i]++
+				}
 			}
 		}
 		if k == len(s.kernel) || !s.add(r, &s.kernel[k]) {
 			break
 		}
 		k++
+	}
+	if s.passed != nil {
+		for _, sp := range spots {
+			s.passed[sp.entry]--
+		}
 	}
 	// No entry lies where its Before is. Records of the kernel slipped between;
 	// the last spot first, since to have come there proves that no entry lies

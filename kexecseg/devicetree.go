@@ -21,7 +21,13 @@ func DeviceTreeMemory(tree *fdt.Tree) (MemoryMap, error) {
 		if kind, _ := n.Get("device_type"); string(kind) != "memory\x00" {
 			continue
 		}
-		reg, _ := n.Get("reg")
+		if status, ok := n.Get("status"); ok && string(status) != "okay\x00" && string(status) != "ok\x00" {
+			continue
+		}
+		reg, ok := n.Get("linux,usable-memory")
+		if !ok {
+			reg, _ = n.Get("reg")
+		}
 		ranges, err := fdt.Reg(reg, address, size)
 		if err != nil {
 			return nil, fmt.Errorf("kexecseg: device tree: %s: %w", n.Name, err)

@@ -52,6 +52,7 @@ func TestDiagnose(t *testing.T) {
 		"no files at all":        {"kexec_load", syscall.EPERM, map[string]string{status: ""}, ErrUnknown},
 		"odd status":             {"kexec_load", syscall.EPERM, map[string]string{status: "CapEff:\tzzz\n"}, ErrUnknown},
 		"appraisal":              {"kexec_load", syscall.EACCES, nil, ErrPolicy},
+		"no kexec here":          {"kexec_load", syscall.EOPNOTSUPP, nil, ErrNotSupported},
 		"no kexec":               {"kexec_load", syscall.ENOSYS, nil, ErrNotSupported},
 		"busy":                   {"kexec_load", syscall.EBUSY, nil, ErrBusy},
 		"busy, reboot":           {"reboot", syscall.EBUSY, nil, ErrBusy},

@@ -33,6 +33,7 @@ func diagnoses() []diagnosis {
 		{opFileLoad, syscall.EIO, nil, ErrFile, "it became shorter meanwhile, or its device fails"},
 		{opFileLoad, syscall.EFAULT, nil, ErrImage, "the command line is no memory of this process"},
 		{"", syscall.ENOSYS, nil, ErrNotSupported, "the kernel needs CONFIG_KEXEC=y (CONFIG_KEXEC_FILE=y for kexec_file_load), or a seccomp filter hides the call"},
+		{loads, syscall.EOPNOTSUPP, nil, ErrNotSupported, "this machine cannot kexec: its hardware, or a confidential guest, forbids it"},
 		{"", syscall.EBUSY, nil, ErrBusy, "try again"},
 		{"", syscall.ENOMEM, nil, ErrNoMemory, "kernel, initrd and buffer must fit into free memory beside the running system"},
 		{opLoad, syscall.EADDRNOTAVAIL, nil, ErrAddress, "plan the image again with the machine's memory map"},

@@ -27,7 +27,8 @@ func ParseIOMem(text []byte) (MemoryMap, error) {
 			continue
 		}
 		r, err := parseRange(first, last, 16)
-		if !ok || !ok2 || err != nil {
+		name = strings.TrimSpace(name)
+		if !ok || !ok2 || err != nil || name == "" {
 			return nil, fmt.Errorf("kexecseg: /proc/iomem, line %d: %q is no \"start-end : name\"", n, line)
 		}
 		depth := (len(line) - len(strings.TrimLeft(line, " "))) / 2

@@ -1,6 +1,7 @@
 package kexecseg
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
@@ -16,7 +17,10 @@ func CrashLoaded(fsys fs.FS) (bool, error) { return readFlag(fsys, "sys/kernel/k
 func readFlag(fsys fs.FS, name string) (bool, error) {
 	b, err := fs.ReadFile(fsys, name)
 	if err != nil {
-		return false, fmt.Errorf("kexecseg: %w: %w", ErrNotSupported, err)
+		if _, sys := fs.Stat(fsys, "sys/kernel"); errors.Is(err, fs.ErrNotExist) && sys == nil {
+			err = fmt.Errorf("%w: %w", ErrNotSupported, err)
+		}
+		return false, fmt.Errorf("kexecseg: %w", err)
 	}
 	switch s := strings.TrimSpace(string(b)); s {
 	case "0":

@@ -17,7 +17,10 @@ func TestLoaded(t *testing.T) {
 			t.Errorf("crash: %v, %v", got, err)
 		}
 	}
-	if _, err := Loaded(fstest.MapFS{}); !errors.Is(err, ErrNotSupported) || !errors.Is(err, fs.ErrNotExist) {
+	if _, err := Loaded(fstest.MapFS{}); errors.Is(err, ErrNotSupported) || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("sysfs is not there: %v", err)
+	}
+	if _, err := Loaded(fstest.MapFS{"sys/kernel/osrelease": {}}); !errors.Is(err, ErrNotSupported) || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
 	if _, err := CrashLoaded(fstest.MapFS{"sys/kernel/kexec_crash_loaded": {Data: []byte("yes\n")}}); err == nil || errors.Is(err, ErrNotSupported) {

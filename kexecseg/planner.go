@@ -202,6 +202,9 @@ func (p *Planner) Check(pieces []Piece, at []Range) error {
 				errs = append(errs, &PlacementError{Piece: piece, At: at[i], Rule: r.name})
 			}
 		}
+		if at[i].Size < piece.Size || at[i].Size == 0 || at[i].Size%pageSize != 0 {
+			errs = append(errs, &PlacementError{Piece: piece, At: at[i], Rule: ruleSize})
+		}
 		if piece.oddlyAligned() {
 			errs = append(errs, &PlacementError{Piece: piece, At: at[i], Rule: ruleAlignment})
 		} else if at[i].Start%piece.align() != piece.Offset {

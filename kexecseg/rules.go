@@ -13,6 +13,9 @@ type rule struct {
 // ruleAligned holds by construction of every place; only Check can find it broken.
 const ruleAligned = "starts where its alignment says"
 
+// ruleSize holds by construction, too.
+const ruleSize = "has room for the piece, in whole pages"
+
 // ruleAlignment is about the piece alone.
 const ruleAlignment = "has a power of two for its alignment and whole pages below it for its offset"
 

@@ -1,6 +1,7 @@
 package linuximage
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"encoding/binary"
@@ -44,9 +45,9 @@ func readARMImage(s source) (*armImage, error) {
 	a := &armImage{source: s}
 	if bytes.HasPrefix(h, []byte("\x1f\x8b")) {
 		a.compressed = true
-		z, err := gzip.NewReader(a.reader())
+		z, err := a.unpack()
 		if err != nil {
-			return nil, imageError(0, "gzip: %v", err)
+			return nil, err
 		}
 		h = make([]byte, armHeaderSize)
 		if n, err := io.ReadFull(z, h); err != nil {
@@ -63,6 +64,8 @@ func readARMImage(s source) (*armImage, error) {
 		return nil, imageError(armFlags, "the kernel is big-endian, and this module's device trees are for little-endian ones")
 	case a.imageSize == 0:
 		return nil, imageError(armImageSize, "image_size is 0: Linux 3.17 is the oldest that tells it")
+	case a.imageSize > armMostSize:
+		return nil, imageError(armImageSize, "image_size is %#x, more than any machine's memory", a.imageSize)
 	case a.textOffset%armAlign != 0 || a.textOffset >= armKernelAlign:
 		return nil, imageError(armTextOffset, "text_offset is %#x", a.textOffset)
 	case !a.compressed && a.size > a.imageSize:
@@ -70,6 +73,19 @@ func readARMImage(s source) (*armImage, error) {
 	}
 	return a, nil
 }
+
+// unpack reads a compressed image. What follows it in the file is padding.
+func (a *armImage) unpack() (*gzip.Reader, error) {
+	z, err := gzip.NewReader(bufio.NewReader(a.reader()))
+	if err != nil {
+		return nil, imageError(0, "gzip: %v", err)
+	}
+	z.Multistream(false)
+	return z, nil
+}
+
+// armMostSize is the physical address space of arm64.
+const armMostSize = 1 << 52
 
 func (a *armImage) reader() io.Reader { return io.NewSectionReader(a, 0, math.MaxInt64) }
 
@@ -79,9 +95,9 @@ func (a *armImage) load(buf []byte) (int, error) {
 	if !a.compressed {
 		return int(a.size), a.read(buf[:a.size], 0)
 	}
-	z, err := gzip.NewReader(a.reader())
+	z, err := a.unpack()
 	if err != nil {
-		return 0, imageError(0, "gzip: %v", err)
+		return 0, err
 	}
 	n, err := io.ReadFull(z, buf)
 	switch {

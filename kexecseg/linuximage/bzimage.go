@@ -148,6 +148,7 @@ func otherFormat(h []byte) error {
 		{"\x04\x22\x4d\x18", "an lz4 file"},
 		{"\x02\x21\x4c\x18", "an lz4 file"},
 		{"\x89LZO", "an lzo file"},
+		{"MZ\x00\x00zimg", "an EFI zboot image; the kernel in it is what can be booted"},
 		{"\x7fELF", "an ELF file, such as vmlinux; the bzImage is what can be booted"},
 	} {
 		if bytes.HasPrefix(h, []byte(f.magic)) {
