@@ -45,3 +45,30 @@ func TestDeviceTreeMemory(t *testing.T) {
 		t.Errorf("a tree without memory: %v", m)
 	}
 }
+
+// What firmware has switched off, or keeps for itself, is no RAM.
+func TestDeviceTreeUsableMemory(t *testing.T) {
+	cells := func(v ...uint64) (b []byte) {
+		for _, n := range v {
+			b = binary.BigEndian.AppendUint64(b, n)
+		}
+		return b
+	}
+	memory := func(name string, more ...fdt.Property) *fdt.Node {
+		return &fdt.Node{Name: name, Properties: append([]fdt.Property{{Name: "device_type", Value: []byte("memory\x00")}}, more...)}
+	}
+	tree := &fdt.Tree{Root: &fdt.Node{
+		Properties: []fdt.Property{{Name: "#address-cells", Value: []byte{0, 0, 0, 2}}, {Name: "#size-cells", Value: []byte{0, 0, 0, 2}}},
+		Children: []*fdt.Node{
+			memory("memory@1", fdt.Property{Name: "reg", Value: cells(0x1000_0000, 0x1000_0000)}),
+			memory("memory@2", fdt.Property{Name: "reg", Value: cells(0x3000_0000, 0x1000_0000)}, fdt.Property{Name: "status", Value: []byte("disabled\x00")}),
+			memory("memory@3", fdt.Property{Name: "reg", Value: cells(0x5000_0000, 0x1000_0000)}, fdt.Property{Name: "status", Value: []byte("okay\x00")},
+				fdt.Property{Name: "linux,usable-memory", Value: cells(0x5000_0000, 0x800_0000)}),
+		},
+	}}
+	m, err := DeviceTreeMemory(tree)
+	const want = "0x10000000-0x1fffffff System RAM\n0x50000000-0x57ffffff System RAM\n"
+	if err != nil || m.String() != want {
+		t.Errorf("%v\n%s", err, m)
+	}
+}

@@ -178,6 +178,9 @@ func FuzzParseIOMem(f *testing.F) {
 			return
 		}
 		checkNormal(t, m)
+		if again, err := ParseMemoryMap([]byte(m.String())); err != nil || again.String() != m.String() {
+			t.Fatalf("%v came back as %v, %v", m, again, err)
+		}
 	})
 }
 
@@ -208,5 +211,21 @@ func checkNormal(t *testing.T, m MemoryMap) {
 		if r.Size == 0 || r.wraps() || i > 0 && m[i-1].End() > r.Start {
 			t.Errorf("range %d of\n%v", i, m)
 		}
+	}
+}
+
+// A range without a name is no line of /proc/iomem, and what is read can be written.
+func TestIOMemNames(t *testing.T) {
+	for _, text := range []string{"1000-1fff : \n", "1000-1fff :  \n"} {
+		if m, err := ParseIOMem([]byte(text)); err == nil {
+			t.Errorf("%q: %v", text, m)
+		}
+	}
+	m, err := ParseIOMem([]byte("1000-1fff :  Odd name \n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := ParseMemoryMap([]byte(m.String())); err != nil || again.String() != m.String() || again[0] != m[0] {
+		t.Errorf("%v came back as %v, %v", m, again, err)
 	}
 }

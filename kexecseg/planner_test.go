@@ -317,3 +317,17 @@ func TestOddAlignment(t *testing.T) {
 		t.Errorf("a piece at no range: %v", err)
 	}
 }
+
+// A range that has no room for its piece is no place for it.
+func TestCheckSize(t *testing.T) {
+	p := &Planner{Memory: MemoryMap{{Range{0, 1 << 30}, RAM}}}
+	for _, r := range []Range{{16 << 20, 0}, {16 << 20, 100}, {16 << 20, pageSize}, {16 << 20, 64<<20 + 1}, {1 << 40, 0}} {
+		var e *PlacementError
+		if err := p.Check([]Piece{{Name: "kernel", Size: 64 << 20}}, []Range{r}); !errors.As(err, &e) || e.Rule != ruleSize {
+			t.Errorf("%v: %v", r, err)
+		}
+	}
+	if err := p.Check([]Piece{{Name: "kernel", Size: 64<<20 - 1}}, []Range{{16 << 20, 64 << 20}}); err != nil {
+		t.Error(err)
+	}
+}

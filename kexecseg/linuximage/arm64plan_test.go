@@ -313,6 +313,11 @@ func TestARM64Images(t *testing.T) {
 			t.Errorf("kernel at %#x", p.kernelAt)
 		}
 	})
+	t.Run("padded", func(t *testing.T) {
+		l := armLinux()
+		l.Kernel = bytes.NewReader(append(bytes.Clone(packed), make([]byte, 3000)...))
+		planARM(t, l, root, 4096)
+	})
 	broken := bytes.Clone(packed)
 	broken[len(broken)/2] ^= 0x55
 	sum := bytes.Clone(packed)
@@ -324,6 +329,8 @@ func TestARM64Images(t *testing.T) {
 		"big-endian":      {testImage(1<<16, func(b []byte) { b[armFlags] |= 1 }), armFlags},
 		"no image_size":   {testImage(1<<16, func(b []byte) { le.PutUint64(b[armImageSize:], 0) }), armImageSize},
 		"small":           {testImage(1<<16, func(b []byte) { le.PutUint64(b[armImageSize:], 1<<16-1) }), armImageSize},
+		"vast":            {compressed(t, testImage(1<<16, func(b []byte) { le.PutUint64(b[armImageSize:], 1<<64-1) })), armImageSize},
+		"vast, plain":     {testImage(1<<16, func(b []byte) { le.PutUint64(b[armImageSize:], 1<<64-1<<16+1) }), armImageSize},
 		"odd offset":      {testImage(1<<16, func(b []byte) { le.PutUint64(b[armTextOffset:], 0x123) }), armTextOffset},
 		"cut":             {packed[:len(packed)-10], 1 << 20},
 		"wrong checksum":  {sum, 1 << 20},
@@ -396,6 +403,23 @@ func FuzzARMTree(f *testing.F) {
 		img, err := tryPlan(l, root, 4096, nil)
 		if err == nil && img.Check() != nil {
 			t.Error(img.Check())
+		}
+	})
+}
+
+func FuzzARMImage(f *testing.F) {
+	image := testImage(1<<12, nil)
+	f.Add(image)
+	f.Add(image[:100])
+	f.Add(compressed(f, image))
+	f.Add(compressed(f, testImage(1<<12, func(b []byte) { binary.LittleEndian.PutUint64(b[armImageSize:], 1<<64-1) })))
+	f.Add(append(compressed(f, image), 0, 0))
+	root := armRoot(f, armMachine)
+	f.Fuzz(func(t *testing.T, image []byte) {
+		l := armLinux()
+		l.Kernel = bytes.NewReader(image)
+		if img, err := tryPlan(l, root, 4096, nil); err == nil {
+			img.Close()
 		}
 	})
 }

@@ -16,6 +16,7 @@ func TestBzImage(t *testing.T) {
 		"empty":            {nil, 0},
 		"short":            {make([]byte, 4095), 4095},
 		"zeros":            {make([]byte, 8192), offBootFlag},
+		"zboot":            {append([]byte("MZ\x00\x00zimg"), make([]byte, 8192)...), 0},
 		"gzip":             {append([]byte{0x1f, 0x8b}, make([]byte, 8192)...), 0},
 		"ELF":              {append([]byte("\x7fELF"), make([]byte, 8192)...), 0},
 		"no magic":         {testKernel(1<<16, func(b []byte) { b[offHeader] = 'h' }), offHeader},
