@@ -443,14 +443,17 @@ func (a *auditor) base(i int) (records, bytes uint64) {
 		return 0, 0
 	}
 	e := &b.events[0]
-	if count := e.Figures.Count; count > uint64(e.Record) {
+	if count := e.Figures.Count; count > uint64(e.Record) && count < impossible {
 		records = count - uint64(e.Record)
 	}
-	if size := e.Figures.ListSize; size > e.offset+imalog.HeaderSize {
+	if size := e.Figures.ListSize; size > e.offset+imalog.HeaderSize && size < impossible {
 		bytes = size - e.offset - imalog.HeaderSize
 	}
 	return records, bytes
 }
+
+// impossible is a figure that no list has: somebody made it up.
+const impossible = 1 << 62
 
 // gap returns what kexec_execute counts and did not arrive, behind the last
 // event that still fits.

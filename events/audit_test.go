@@ -543,3 +543,14 @@ func TestNamesRoundTrip(t *testing.T) {
 		t.Error("nonsense is a verdict")
 	}
 }
+
+// Figures that somebody made up are no base to count from.
+func TestAuditImpossibleFigures(t *testing.T) {
+	most := Figures{SegmentSize: 1, ListSize: 1<<64 - 1, Count: 1<<64 - 1}
+	a := (&afternoon{t: t}).files(3).event(KexecLoad, most).event(KexecExecute, most).files(2).boot()
+	r := audit(t, a.list, nil)
+	last := r.Boundaries[len(r.Boundaries)-1]
+	if last.Verdict != Truncated || last.Execute.Maker != MakerUnknown || last.Loss.Records != 1<<64-1-uint64(last.Execute.Record) {
+		t.Errorf("%+v, %+v, %+v", last, last.Execute, last.Loss)
+	}
+}

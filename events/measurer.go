@@ -27,7 +27,9 @@ var (
 type Outcome uint8
 
 const (
-	// NotDone: the PCR is as it was.
+	// NotDone: the PCR is as it was. Where that was read after the way to the TPM had
+	// failed, the command may still be under way: the journal keeps the record
+	// unsettled, for Splice, and to measure it again may extend it twice.
 	NotDone Outcome = iota
 	// Done: the record was extended, once.
 	Done

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,6 +19,9 @@ import (
 // in memory (memfd_create(2)). What the kernel refuses is a RefusedError, and an
 // image that was loaded before still is.
 func LoadFiles(f *Files) error {
+	if strings.IndexByte(f.Cmdline, 0) >= 0 {
+		return &RefusedError{Op: opFileLoad, Reason: ErrImage, Help: "the command line has a NUL in it"}
+	}
 	kernel, err := fileOf("kernel", f.Kernel)
 	if err != nil {
 		return err

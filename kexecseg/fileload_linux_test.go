@@ -66,4 +66,8 @@ func TestLoadFilesRefused(t *testing.T) {
 	if !errors.As(err, &e) || e.Op != "kexec_file_load" || e.Errno == nil {
 		t.Errorf("%v", err)
 	}
+	err = LoadFiles(&Files{Kernel: strings.NewReader("no kernel"), Cmdline: "quiet\x00init=/x"})
+	if !errors.Is(err, ErrImage) || !strings.Contains(err.Error(), "NUL") {
+		t.Errorf("a NUL in the command line: %v", err)
+	}
 }
