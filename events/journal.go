@@ -51,7 +51,6 @@ type JournalOptions struct {
 // kexec carries it into the kernel's list. The package documentation has its
 // format. It is safe for concurrent use, by several processes too.
 type Journal struct {
-	dir      string
 	path     string
 	bootID   string
 	readOnly bool
@@ -106,7 +105,6 @@ func OpenJournal(dir string, opts *JournalOptions) (*Journal, error) {
 		return nil, fmt.Errorf("events: journal %s: %w: %.80q is none", dir, ErrBootID, bootID)
 	}
 	j := &Journal{
-		dir:      dir,
 		path:     filepath.Join(dir, journalName(bootID)),
 		bootID:   bootID,
 		readOnly: o.ReadOnly,
@@ -141,7 +139,7 @@ func validBootID(s string) bool {
 }
 
 func (j *Journal) open() error {
-	dir := j.dir
+	dir := filepath.Dir(j.path)
 	if !j.readOnly {
 		if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 			return err

@@ -77,9 +77,9 @@ func (e *SpliceError) Unwrap() error { return e.Err }
 //
 // An entry's Before is a value of the PCR on the way to its place, so the place
 // is looked for from where the replay shows it; mostly it is just there, and a
-// few records later when the kernel was faster than user space, or another entry was. An entry without
-// Before is tried everywhere. One that is Dropped is not looked for; of any other
-// the PCR tells whether it was extended.
+// few records later when the kernel was faster than user space, or another entry
+// was. An entry without Before is tried everywhere. One that is Dropped is not
+// looked for; of any other the PCR tells whether it was extended.
 //
 // A value proves all that leads to it, so what is found is the only list, but
 // for the order of records of other PCRs (Splice puts an entry before them) and
@@ -113,9 +113,10 @@ func Splice(ctx context.Context, start *imalog.Replayer, kernel []imalog.Record,
 			})
 		}
 	}
+	s.passed = make([]int, len(s.entries))
 	found := s.walk(start.Clone(), 0, 0)
 	if !found && s.err == nil && s.steps < s.limit {
-		s.passed = make([]int, len(s.entries))
+		s.again = true
 		found = s.walk(start.Clone(), 0, 0)
 	}
 	switch {
@@ -151,7 +152,8 @@ type splicer struct {
 	entries []candidate
 	want    imalog.Values
 	limit   int
-	passed  []int // at the second try: how many walks came by an entry's Before and did not place it
+	passed  []int // for each entry, the walks that came by its Before and did not place it
+	again   bool  // the second try: such an entry may lie behind one of those before it
 
 	steps   int
 	err     error
@@ -200,7 +202,7 @@ func (s *splicer) walk(r *imalog.Replayer, k, j int) bool {
 		// The later one first: it was read here although the earlier had its turn.
 		for i := len(s.entries) - 1; i >= j; i-- {
 			c := &s.entries[i]
-			if s.passed != nil && s.passed[i] > 0 {
+			if s.again && s.passed[i] > 0 {
 				// Its Before was read before the entry was extended behind which this is.
 				if k <= first+vicinity && s.place(r, k, i) {
 					return true
@@ -223,9 +225,7 @@ func (s *splicer) walk(r *imalog.Replayer, k, j int) bool {
 			}
 			if c.before != nil { // else it is tried everywhere as it is
 				spots = append(spots, spot{i, k, r.Clone()})
-				if s.passed != nil {
-					s.passed[i]++
-				}
+				s.passed[i]++
 			}
 		}
 		if k == len(s.kernel) || !s.add(r, &s.kernel[k]) {
@@ -233,10 +233,8 @@ func (s *splicer) walk(r *imalog.Replayer, k, j int) bool {
 		}
 		k++
 	}
-	if s.passed != nil {
-		for _, sp := range spots {
-			s.passed[sp.entry]--
-		}
+	for _, sp := range spots {
+		s.passed[sp.entry]--
 	}
 	// No entry lies where its Before is. Records of the kernel slipped between;
 	// the last spot first, since to have come there proves that no entry lies

@@ -185,7 +185,7 @@ func readerOptions(rec *Record) *ReaderOptions {
 // digest that matches that is more than can be said here; without one it is what
 // TextReader's documentation does not name as lost.
 func textSaysAll(rec *Record) bool {
-	if !knownTemplate(rec.Template) || len(rec.Digest) == 0 || len(rec.Data) > 4096 {
+	if _, known := fieldsOf(rec.Template, nil); !known || len(rec.Digest) == 0 || len(rec.Data) > 4096 {
 		return false
 	}
 	for f := range rec.Fields() {

@@ -220,7 +220,7 @@ type restorer struct {
 	pos    uint64
 	end    uint64 // as the header says
 	silent bool
-	known  string // the last template that is
+	last   string // template of the previous record
 }
 
 // bytes takes n bytes (security/integrity/ima/ima_template_lib.c: ima_parse_buf).
@@ -265,9 +265,10 @@ func (p *restorer) record(last bool) (rec Record, err error) {
 		return rec, ErrEnd
 	}
 	rec.PCR = binary.LittleEndian.Uint32(pcr)
-	if rec.Template = p.known; string(name) != p.known {
-		rec.Template = string(name)
+	if string(name) != p.last {
+		p.last = string(name)
 	}
+	rec.Template = p.last
 	if err := p.judge(&rec); err != nil {
 		return rec, err
 	}
@@ -289,21 +290,16 @@ func (p *restorer) judge(rec *Record) error {
 	if len(name) >= restoreName {
 		return ErrTooLong
 	}
-	if name != p.known || name == "" {
-		name, _, _ = strings.Cut(name, "\x00")
-		if name == templateIMA {
-			return ErrOldIMA
-		}
-		if !knownTemplate(name) {
-			// The empty name is that of the slot for ima_template_fmt=, which is found
-			// and then has no field; any other is looked for as a format.
-			p.silent = name != ""
-			return ErrTemplate
-		}
-		p.known = name
+	name, _, _ = strings.Cut(name, "\x00")
+	if name == templateIMA {
+		return ErrOldIMA
 	}
 	rec.Template = listedAs(name)
-	return p.fields(rec)
+	err := p.fields(rec)
+	// The empty name is that of the slot for ima_template_fmt=, which is found and then
+	// has no field; any other is looked for as a format.
+	p.silent = err == ErrTemplate && name != ""
+	return err
 }
 
 // fields checks that the data has the template's fields and brings it into the
@@ -326,7 +322,7 @@ func (p *restorer) fields(rec *Record) error {
 		case err != nil:
 			return err
 		case f.ID() == "d" && len(f.Data) != 20:
-			return &FieldError{"d", ErrFields}
+			return malformed("d")
 		case f.ID() == "d":
 			data = append(data, f.Data...)
 		default:

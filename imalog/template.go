@@ -168,10 +168,3 @@ func fieldsOf(name string, room []fieldIndex) (fields []fieldIndex, ok bool) {
 	}
 	return room, true
 }
-
-// knownTemplate reports whether a kernel can have the template.
-func knownTemplate(name string) bool {
-	var room [maxFields]fieldIndex
-	_, ok := fieldsOf(name, room[:0])
-	return ok
-}
