@@ -216,8 +216,8 @@ func (h *Handover) start(ctx context.Context) (step string, err error) {
 		return "state directory", err
 	}
 	h.ledger, err = ledger.Open(ctx, ledger.Source{
-		FS: fsys, PCR: h.opts.PCR, Hashes: h.opts.Hashes, StateDir: h.opts.StateDir, BootID: boot,
-		Values: ledger.PCRValues(h.opts.TPM, fsys, h.opts.PCR, h.opts.Hashes),
+		FS: fsys, PCR: h.opts.PCR, Hashes: h.opts.Hashes, TPM: h.opts.TPM,
+		StateDir: h.opts.StateDir, BootID: boot,
 	})
 	if err != nil {
 		return "read list", err

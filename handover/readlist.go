@@ -59,14 +59,10 @@ func readList(ctx context.Context, o *ReadOptions) (_ *List, step string, err er
 	if err != nil {
 		return nil, "boot id", err
 	}
-	src := ledger.Source{
-		FS: fsys, PCR: o.PCR, Hashes: o.Hashes, StateDir: o.StateDir, BootID: boot,
-		Values: ledger.PCRValues(o.TPM, fsys, o.PCR, o.Hashes),
-	}
-	if o.Values != nil {
-		src.Values, src.Quote = ledger.QuotedValues(o.Values, o.Hashes), true
-	}
-	l, err := ledger.Open(ctx, src)
+	l, err := ledger.Open(ctx, ledger.Source{
+		FS: fsys, PCR: o.PCR, Hashes: o.Hashes, TPM: o.TPM, Quote: o.Values,
+		StateDir: o.StateDir, BootID: boot,
+	})
 	if err != nil {
 		return nil, "read", err
 	}

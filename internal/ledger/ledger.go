@@ -16,6 +16,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/go-tpm/tpm2/transport"
+
 	"github.com/imakexec/imakexec/events"
 	"github.com/imakexec/imakexec/imalog"
 )
@@ -25,7 +27,8 @@ import (
 // open: journaled by user space and not seen in the PCR yet.
 type Ledger struct {
 	Source
-	list *imalog.Follower
+	values func(context.Context) (imalog.Values, error) // nil values: no PCR to be had
+	list   *imalog.Follower
 
 	body    []byte // settled records, encoded as in the list
 	records int    // in body
@@ -54,12 +57,12 @@ type Source struct {
 	PCR    uint32
 	Hashes map[uint16]func() hash.Hash // beside those of the standard library
 
-	// Values reads the PCR; nil values and no error: there is none to be had.
-	Values func(context.Context) (imalog.Values, error)
+	// TPM has the PCR; nil: it is read from the kernel's files.
+	TPM transport.TPM
 
-	// Quote says that the values are those of a quote: what the list has behind
-	// them is no fault.
-	Quote bool
+	// Quote, when not nil, are the values to prove instead of the PCR's: what the list
+	// has behind them is no fault.
+	Quote imalog.Values
 
 	// StateDir holds the journal of what user space measured in the boot.
 	StateDir, BootID string
@@ -78,7 +81,7 @@ type span struct{ start, end int }
 
 // Open reads the whole list and settles it.
 func Open(ctx context.Context, s Source) (*Ledger, error) {
-	l := &Ledger{Source: s, list: imalog.Live(s.FS, nil), placed: map[uint64]bool{}}
+	l := &Ledger{Source: s, values: s.reader(), list: imalog.Live(s.FS, nil), placed: map[uint64]bool{}}
 	if err := l.Settle(ctx); err != nil {
 		l.Close()
 		return nil, err
@@ -150,7 +153,7 @@ func (l *Ledger) Settle(ctx context.Context) error {
 		}
 		// Either the PCR says something else, which two looks at one moment settle, or
 		// it is behind, which time tells.
-		if l.Quote || l.drift != "" || still && !found || time.Now().After(deadline) {
+		if l.Quote != nil || l.drift != "" || still && !found || time.Now().After(deadline) {
 			break
 		}
 		if before == 0 {
@@ -167,7 +170,7 @@ func (l *Ledger) Settle(ctx context.Context) error {
 // before it extends the PCR, and a Measurer journals one before it does: what the
 // value stands for is then in one of the two.
 func (l *Ledger) look(ctx context.Context) error {
-	want, err := l.Values(ctx)
+	want, err := l.values(ctx)
 	if err != nil {
 		return fmt.Errorf("read PCR %d: %w", l.PCR, err)
 	}
@@ -189,7 +192,7 @@ func (l *Ledger) look(ctx context.Context) error {
 // before the PCR was read. Append and extend are one step for everybody else, so
 // a PCR that stays behind them belongs to a kernel that does not extend it.
 func (l *Ledger) covers(before int) bool {
-	return l.Quote || before > 0 && l.kernel.Records-l.tailRecords >= before
+	return l.Quote != nil || before > 0 && l.kernel.Records-l.tailRecords >= before
 }
 
 // unconfirmed takes note that the PCR does not lead to the list. From the first

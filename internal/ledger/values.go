@@ -5,22 +5,23 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"io/fs"
 	"slices"
-
-	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/imakexec/imakexec/events"
 	"github.com/imakexec/imakexec/imalog"
 )
 
-// PCRValues reads the PCR from the TPM that the caller holds, or from the
-// kernel's files, which show the same (drivers/char/tpm/tpm-sysfs.c). Banks that
-// cannot be replayed are left out; no values and no error mean that none is left.
-func PCRValues(tpm transport.TPM, fsys fs.FS, pcr uint32, hashes map[uint16]func() hash.Hash) func(context.Context) (imalog.Values, error) {
-	read := func(context.Context) (imalog.Values, error) { return events.SysfsValues(fsys, pcr) }
-	if tpm != nil {
-		read = (&events.Measurer{TPM: tpm, PCR: pcr}).Values
+// reader returns what reads the values to prove: those of the quote, of the TPM that
+// the caller holds, or of the kernel's files, which show the same
+// (drivers/char/tpm/tpm-sysfs.c). Banks that cannot be replayed are left out; no values
+// and no error mean that none is left.
+func (s *Source) reader() func(context.Context) (imalog.Values, error) {
+	read := func(context.Context) (imalog.Values, error) { return events.SysfsValues(s.FS, s.PCR) }
+	switch {
+	case s.Quote != nil:
+		read = func(context.Context) (imalog.Values, error) { return s.Quote, nil }
+	case s.TPM != nil:
+		read = (&events.Measurer{TPM: s.TPM, PCR: s.PCR}).Values
 	}
 	return func(ctx context.Context) (imalog.Values, error) {
 		v, err := read(ctx)
@@ -30,13 +31,8 @@ func PCRValues(tpm transport.TPM, fsys fs.FS, pcr uint32, hashes map[uint16]func
 		if err != nil {
 			return nil, err
 		}
-		return replayable(v, hashes)
+		return replayable(v, s.Hashes)
 	}
-}
-
-// QuotedValues answers with the values of a quote.
-func QuotedValues(v imalog.Values, hashes map[uint16]func() hash.Hash) func(context.Context) (imalog.Values, error) {
-	return func(context.Context) (imalog.Values, error) { return replayable(v, hashes) }
 }
 
 // replayable returns the values of the banks whose hash is known; the others are
