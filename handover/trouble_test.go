@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
@@ -157,6 +158,68 @@ func TestPCRStandsStill(t *testing.T) {
 	b.execute(h)
 	if got, _ := b.List(); !bytesHasPrefix(withoutEvents(t, got), before) {
 		t.Error("the list was not carried")
+	}
+}
+
+// lateTPM extends one record so many readings of the PCR after it was listed.
+type lateTPM struct {
+	transport.TPM
+	reads int
+	then  func()
+}
+
+func (l *lateTPM) Send(in []byte) ([]byte, error) {
+	out, err := l.TPM.Send(in)
+	if l.then != nil && len(in) >= 10 && tpm2.TPMCC(binary.BigEndian.Uint32(in[6:])) == tpm2.TPMCCPCRRead {
+		if l.reads--; l.reads == 0 {
+			l.then()
+		}
+	}
+	return out, err
+}
+
+// measure lists a record of b's machine.
+func (l *lateTPM) measure(b *bench, reads int) {
+	b.Helper()
+	set := func(v imalog.Values) {
+		for alg, value := range v {
+			if err := b.soft.Set(tpm2.TPMAlgID(alg), imalog.DefaultPCR, value); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	before := b.values()
+	b.measure(1)
+	after := b.values()
+	set(before)
+	l.reads, l.then = reads, func() { set(after) }
+}
+
+// A machine that takes long over a look, or a TPM that takes long over an extend, is not
+// a kernel that does not extend.
+func TestPCRTakesLong(t *testing.T) {
+	t.Run("a look", func(t *testing.T) {
+		b := newBench(t, nil)
+		b.measure(3)
+		b.opts.TPM = &tpmHook{TPM: b.TPM(), do: func() { time.Sleep(1100 * time.Millisecond) }}
+		if list := b.attestable(); list.Count != 4 {
+			t.Errorf("%d records are proved, want 4", list.Count)
+		}
+	})
+	for _, reads := range []int{1, 2, 20} {
+		t.Run(fmt.Sprintf("an extend, for %d looks", reads), func(t *testing.T) {
+			b := newBench(t, nil)
+			late := &lateTPM{TPM: b.TPM()}
+			b.opts.TPM = late
+			b.measure(3)
+			late.measure(b, reads)
+			if list := b.attestable(); list.Count != 5 {
+				t.Errorf("%d records are proved, want 5", list.Count)
+			}
+			h := b.load()
+			late.measure(b, reads)
+			b.complete(h, 1)
+		})
 	}
 }
 

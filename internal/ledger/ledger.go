@@ -112,21 +112,23 @@ func (l *Ledger) Pending() int {
 	return l.tailRecords
 }
 
-// How long a PCR may stay behind the list: a TPM takes tens of milliseconds for
-// an extend, and longer when others use it.
+// A TPM takes tens of milliseconds for an extend, and longer when others use it, so a
+// PCR may stay behind the list for so many looks, and one that was read while it was
+// extended may be puzzling for so many. Time is no measure: a machine that is short of
+// CPU, or a TPM that makes a key, takes seconds for one look.
 const (
-	behindFor = time.Second
-	lookEvery = 20 * time.Millisecond
+	behindLooks   = 50
+	puzzlingLooks = 10
+	lookEvery     = 20 * time.Millisecond
 )
 
 // Settle reads what is new and moves it into the body as far as the PCR confirms
 // it. Whether all was confirmed is in Status and Pending; the error is one of
 // reading.
 func (l *Ledger) Settle(ctx context.Context) error {
-	deadline := time.Now().Add(behindFor)
 	var last string
 	found := false
-	for {
+	for looks := 1; ; looks++ {
 		before := l.kernel.Records
 		if err := l.look(ctx); err != nil {
 			return err
@@ -152,8 +154,9 @@ func (l *Ledger) Settle(ctx context.Context) error {
 			return nil
 		}
 		// Either the PCR says something else, which two looks at one moment settle, or
-		// it is behind, which time tells.
-		if l.Quote != nil || l.drift != "" || still && !found || time.Now().After(deadline) {
+		// it is behind, which more of them tell.
+		if l.Quote != nil || l.drift != "" ||
+			!found && (still || looks >= puzzlingLooks) || looks >= behindLooks {
 			break
 		}
 		if before == 0 {
