@@ -211,7 +211,8 @@ type AuditOptions struct {
 // ranged over again when there are values to prove it with.
 //
 // What the kexec events say is compared with what arrived: kexec_execute counts
-// the records before it, and their bytes and 24 more (the buffer's header). With
+// the records before it, and their bytes and 24 more (the buffer's header). Fewer
+// records are Truncated, as many with fewer bytes are Lost: they are not those. With
 // a value of the PCR the list is replayed, and what that proves outweighs what
 // events say. A list that the PCR does not prove is tried with the kexec_execute
 // that the sender's kernel would have measured at a soft reboot without one
@@ -403,6 +404,9 @@ func (a *auditor) judge(i int) {
 		}
 		if loss := a.gap(i-1, events, execute); loss != nil {
 			boundary.Verdict, boundary.Loss = Truncated, loss
+			if loss.Records == 0 {
+				boundary.Verdict = Lost
+			}
 		}
 	case load != nil:
 		boundary.Verdict = Lost
@@ -455,26 +459,38 @@ func (a *auditor) base(i int) (records, bytes uint64) {
 // impossible is a figure that no list has: somebody made it up.
 const impossible = 1 << 62
 
+// short returns what an event counts and did not arrive before it, base and bytes being
+// what was deleted from the front.
+func (e *scanned) short(base, bytes uint64) (records, size uint64) {
+	if place := uint64(e.Record) + base; e.Figures.Count > place {
+		records = e.Figures.Count - place
+	}
+	before := e.offset + imalog.HeaderSize + bytes
+	if e.sizes && e.Figures.ListSize > before && e.Figures.ListSize < impossible {
+		size = e.Figures.ListSize - before
+	}
+	return records, size
+}
+
 // gap returns what kexec_execute counts and did not arrive, behind the last
 // event that still fits.
 func (a *auditor) gap(i int, events []scanned, execute *scanned) *Loss {
 	base, bytes := a.base(i)
-	place := uint64(execute.Record) + base
-	if execute.Figures.Count <= place {
+	loss := &Loss{After: a.boots[i].first, Before: execute.Record}
+	// As many records as were sent, and fewer bytes: these are not those.
+	if loss.Records, loss.Bytes = execute.short(base, bytes); loss.Records == 0 && loss.Bytes == 0 {
 		return nil
 	}
-	loss := &Loss{After: a.boots[i].first, Before: execute.Record, Records: execute.Figures.Count - place}
 	for _, e := range events {
-		if e.Record < execute.Record && e.Figures.Count <= uint64(e.Record)+base {
+		records, size := e.short(base, bytes)
+		fits := records == 0 && (size == 0 || loss.Records > 0)
+		if fits && e.Record < execute.Record {
 			loss.After = e.Record
 		}
 	}
 	// User space measures both events at once, so the gap is before them.
 	if after := loss.After; after == execute.Record-1 && after > a.boots[i].first {
 		loss.After, loss.Before = after-1, after
-	}
-	if before := execute.offset + imalog.HeaderSize + bytes; execute.sizes && execute.Figures.ListSize > before {
-		loss.Bytes = execute.Figures.ListSize - before
 	}
 	return loss
 }

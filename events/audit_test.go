@@ -217,6 +217,12 @@ func (a *afternoon) drop(from, to int) *afternoon {
 	return a
 }
 
+// change puts another record in the place of one.
+func (a *afternoon) change(i int, name string) *afternoon {
+	a.list[i] = record(a.t, name, "other")
+	return a
+}
+
 func TestAuditEvents(t *testing.T) {
 	start := func() *afternoon { return (&afternoon{t: t}).boot().files(3) }
 	tests := []struct {
@@ -280,6 +286,12 @@ func TestAuditEvents(t *testing.T) {
 		{"two gone before load", func() *afternoon {
 			return start().now(KexecLoad).files(1).now(KexecExecute).boot().drop(2, 4)
 		}, "cold truncated", MakerUnknown, 1, &Loss{After: 0, Before: 4, Records: 2, Bytes: 200}},
+		{"as many records and fewer bytes", func() *afternoon {
+			return start().now(KexecLoad).files(5).now(KexecExecute).boot().change(7, "/f")
+		}, "cold lost", MakerUser, 5, &Loss{After: 4, Before: 10, Bytes: 1}},
+		{"as many records and fewer bytes before load", func() *afternoon {
+			return start().now(KexecLoad).files(5).now(KexecExecute).boot().change(2, "/f")
+		}, "cold lost", MakerUser, 5, &Loss{After: 0, Before: 10, Bytes: 1}},
 
 		{"two reboots, the first without events", func() *afternoon {
 			return start().boot().files(2).now(KexecLoad).now(KexecExecute).boot()
