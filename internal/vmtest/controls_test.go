@@ -13,16 +13,28 @@ import (
 	"github.com/imakexec/imakexec/handover"
 	"github.com/imakexec/imakexec/imalog"
 	"github.com/imakexec/imakexec/kexecseg"
+	"github.com/imakexec/imakexec/kexecseg/linuximage"
 )
 
-// plan has the next boot's image planned with a buffer of so many bytes.
-func plan(g *Guest, imaSize uint64) *kexecseg.Image {
+// plan has an image planned with a buffer of so many bytes.
+func plan(g *Guest, l *linuximage.Linux, imaSize uint64) *kexecseg.Image {
 	root := handover.Host().FS()
 	memory, err := kexecseg.ReadMemoryMap(root)
 	g.Check(err, "read memory map")
-	img, err := target(g).Plan(context.Background(), &kexecseg.Request{Memory: memory, IMASize: imaSize, Root: root})
+	img, err := l.Plan(context.Background(), &kexecseg.Request{Memory: memory, IMASize: imaSize, Root: root})
 	g.Check(err, "plan")
 	return img
+}
+
+// fill puts the kernel's list, as it is now, into the image's buffer.
+func fill(g *Guest, img *kexecseg.Image) (list []byte) {
+	buffer, err := img.Map(img.IMA)
+	g.Check(err, "map")
+	list = g.List()
+	_, err = imalog.Dump(buffer.Bytes(), imalog.Records(list, nil))
+	g.Check(err, "dump")
+	g.Check(buffer.Unmap(), "unmap")
+	return list
 }
 
 func jump(g *Guest) {
@@ -34,7 +46,7 @@ func jump(g *Guest) {
 var plain = Scenario{Name: "plain", Boots: []func(*Guest){
 	func(g *Guest) {
 		g.MeasureFiles(5, "before")
-		g.Check(kexecseg.Load(plan(g, 0)), "load")
+		g.Check(kexecseg.Load(plan(g, target(g), 0)), "load")
 		jump(g)
 	},
 	func(g *Guest) {
@@ -63,15 +75,8 @@ func TestPlainKexecLosesTheList(t *testing.T) {
 var stale = Scenario{Name: "stale", Boots: []func(*Guest){
 	func(g *Guest) {
 		g.MeasureFiles(5, "before")
-		const size = 1 << 16
-		img := plan(g, size) // reads kernel and initramfs, which IMA measures
-		buffer, err := img.Map(img.IMA)
-		g.Check(err, "map")
-		list := g.List()
-		_, err = imalog.Dump(buffer.Bytes(), imalog.Records(list, nil))
-		g.Check(err, "dump")
-		g.Check(buffer.Unmap(), "unmap")
-		g.Put("sent", list)
+		img := plan(g, target(g), 1<<16) // reads kernel and initramfs, which IMA measures
+		g.Put("sent", fill(g, img))
 		g.Check(kexecseg.Load(img), "load")
 		if g.Arg("late") != "" {
 			g.MeasureFiles(5, "late")

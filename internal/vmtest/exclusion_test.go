@@ -14,7 +14,7 @@ import (
 // out the list's buffer, refills the buffer, and jumps into the image.
 var exclusion = Scenario{Name: "exclusion", Boots: []func(*Guest){
 	func(g *Guest) {
-		img := plan(g, 1<<16)
+		img := plan(g, target(g), 1<<16)
 		digest := func() [32]byte {
 			d, err := img.Digest(img.IMA)
 			g.Check(err, "digest")

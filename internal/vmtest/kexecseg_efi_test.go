@@ -21,7 +21,7 @@ import (
 
 // kexecsegScenarios are those of the files kexecseg_*_test.go.
 func kexecsegScenarios() []Scenario {
-	return []Scenario{firmware, throughPurgatory, flipped, armChain, armRefused, room, narrow, fileLoad}
+	return []Scenario{firmware, throughPurgatory, flipped, sse, armChain, armRefused, room, narrow, fileLoad}
 }
 
 // ovmf are QEMU's arguments for a machine with EFI; its variables are lost with it.

@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"github.com/imakexec/imakexec/handover"
-	"github.com/imakexec/imakexec/imalog"
 	"github.com/imakexec/imakexec/kexecseg"
 	"github.com/imakexec/imakexec/kexecseg/linuximage"
 )
@@ -56,16 +55,9 @@ var narrow = Scenario{Name: "narrow", Boots: []func(*Guest){
 		kernel, err := os.Open(g.KernelPath(1))
 		g.Check(err, "open kernel")
 		l := &linuximage.Linux{Kernel: kernel, Initrd: bytes.NewReader(g.Initramfs()), Cmdline: g.NextCmdline()}
-		root := os.DirFS("/")
-		memory, err := kexecseg.ReadMemoryMap(root)
-		g.Check(err, "read memory map")
-		img, err := l.Plan(context.Background(), &kexecseg.Request{Memory: memory, IMASize: 1 << 16, Root: root})
-		g.Check(err, "plan")
+		img := plan(g, l, 1<<16)
 		debug.FreeOSMemory()
-		buffer, err := img.Map(img.IMA)
-		g.Check(err, "map")
-		_, err = imalog.Dump(buffer.Bytes(), imalog.Records(g.List(), nil))
-		g.Check(err, "dump")
+		fill(g, img)
 		g.Check(kexecseg.Load(img), "load")
 		if err := kexecseg.Load(img); !errors.Is(err, kexecseg.ErrNoMemory) {
 			g.Errorf("a second image beside the first: %v", err)

@@ -5,16 +5,16 @@ package vmtest
 import (
 	"bytes"
 	"context"
-	"os"
+	"encoding/binary"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/imakexec/imakexec/handover"
-	"github.com/imakexec/imakexec/imalog"
 	"github.com/imakexec/imakexec/internal/testenv"
 	"github.com/imakexec/imakexec/kexecseg"
 	"github.com/imakexec/imakexec/kexecseg/linuximage"
+	"github.com/imakexec/imakexec/kexecseg/purgatory"
 )
 
 // checked is target with a purgatory.
@@ -57,18 +57,8 @@ func TestPurgatoryPairs(t *testing.T) {
 // that the argument names, and jumps.
 var flipped = Scenario{Name: "flipped", Boots: []func(*Guest){
 	func(g *Guest) {
-		root := os.DirFS("/")
-		memory, err := kexecseg.ReadMemoryMap(root)
-		g.Check(err, "read memory map")
-		l := checked(g)
-		img, err := l.Plan(context.Background(), &kexecseg.Request{Memory: memory, IMASize: 1 << 16, Root: root})
-		g.Check(err, "plan")
-		buffer, err := img.Map(img.IMA)
-		g.Check(err, "map")
-		_, err = imalog.Dump(buffer.Bytes(), imalog.Records(g.List(), nil))
-		g.Check(err, "dump")
-		g.Check(buffer.Unmap(), "unmap")
-
+		img := plan(g, checked(g), 1<<16)
+		fill(g, img)
 		at := img.IMA.End() - 1 // behind the list
 		if g.Arg("byte") != "buffer" {
 			at = placeOf(g, img, g.Arg("byte"))
@@ -103,6 +93,55 @@ func placeOf(g *Guest, img *kexecseg.Image, what string) uint64 {
 	}
 	g.Fatalf("no segment is the %s", what)
 	return 0
+}
+
+// sse takes the purgatory on the way of a CPU with SHA extensions, which emulators lack,
+// as far as its first SSE instruction; from there it is the plain routine's. The argument
+// leaves SSE as the kernel leaves it: switched off.
+var sse = Scenario{Name: "sse", Boots: []func(*Guest){
+	func(g *Guest) {
+		img := plan(g, checked(g), 1<<16)
+		fill(g, img)
+		m, err := img.Map(kexecseg.Range{Start: img.Entry, Size: purgatory.Size()})
+		g.Check(err, "map")
+		code := m.Bytes()
+		patch := func(what string, old, instructions []byte) {
+			at := bytes.Index(code, old)
+			if at < 0 {
+				g.Fatalf("the purgatory does not %s", what)
+			}
+			copy(code[at:], instructions)
+		}
+		patch("ask for the extensions", []byte{0x31, 0xc0, 0x0f, 0xa2}, // xor eax, eax; cpuid
+			[]byte{0x48, 0x85, 0xe4, 0xc3}) // test rsp, rsp; ret: it has them
+		if g.Arg("sse") == "off" {
+			patch("write to CR4", []byte{0x0f, 0x22, 0xe0}, []byte{0x90, 0x90, 0x90}) // mov cr4, rax
+		}
+		le := binary.LittleEndian
+		plain, extended := le.Uint32(code[8:]), le.Uint32(code[12:])     // of the header
+		routine := append(code[:extended], 0x66, 0x0f, 0xef, 0xc0, 0xe9) // pxor xmm0, xmm0; jmp plain
+		le.AppendUint32(routine, plain-(uint32(len(routine))+4))         // in place
+		g.Check(m.Unmap(), "unmap")
+		g.Check(kexecseg.Load(img), "load")
+		jump(g)
+	},
+	func(g *Guest) {
+		arriveAs(g, handover.Complete)
+		g.Capture("end")
+	},
+}}
+
+// The purgatory switches SSE on before it uses it.
+func TestPurgatorySSE(t *testing.T) {
+	Judge(t, Run(t, Config{Scenario: "sse", Kernels: []string{"6.12", "6.12"}}).Capture("end"))
+}
+
+// What TestPurgatorySSE runs needs that: without, the machine dies of it.
+func TestPurgatoryWithoutSSE(t *testing.T) {
+	res, err := run(t, Config{Scenario: "sse", Kernels: []string{"6.12", "6.12"}, Args: map[string]string{"sse": "off"}})
+	if err == nil || res.Failed || len(res.Boots) != 1 {
+		t.Errorf("%v, boots %v\n%s", err, res.Boots, lastLines(res.Console, 40))
+	}
 }
 
 const stopped = "imakexec: the kexec image changed in memory, stopped"
