@@ -68,6 +68,18 @@ var besideKernel = vmtest.Scenario{Name: "beside the kernel", Boots: []func(*vmt
 		want, err := m.Values(ctx)
 		g.Check(err, "read the PCR")
 		spliced(g, first.End, kernel, journal, want)
+		for pcr := range uint32(24) {
+			if pcr == imalog.DefaultPCR { // which the kernel is extending
+				continue
+			}
+			fromTPM, err := events.TPMValues(ctx, tpm, pcr)
+			g.Check(err, "read a PCR")
+			fromKernel, err := events.SysfsValues(os.DirFS("/"), pcr)
+			g.Check(err, "read a PCR in sysfs")
+			if !fromTPM.Equal(fromKernel) {
+				g.Errorf("PCR %d: the TPM has %x, sysfs %x", pcr, fromTPM, fromKernel)
+			}
+		}
 		g.Check(tpm.Close(), "close the TPM")
 	}
 	close(stop)

@@ -143,7 +143,7 @@ func (m *Measurer) Measure(ctx context.Context, rec *imalog.Record, count int) (
 			return m.fail(Measured{}, "journal", err)
 		}
 		var done Measured
-		if done.Before, err = m.read(ctx, banks); err != nil {
+		if done.Before, err = m.reader().read(ctx, banks); err != nil {
 			return m.fail(done, "read", err)
 		}
 		digests, err := m.digests(rec, banks, done.Before)
@@ -170,7 +170,7 @@ const overtakings = 16
 // settle extends, finds out what came of it, and tells the journal. What the
 // journal cannot write of it now it owes, and without it Splice decides.
 func (m *Measurer) settle(ctx context.Context, done Measured, banks []uint16, digests []tpm2.TPMTHA) (*Measured, error) {
-	err := m.patiently(ctx, func() error {
+	err := m.reader().patiently(ctx, func() error {
 		_, err := tpm2.PCRExtend{
 			PCRHandle: tpm2.AuthHandle{Handle: tpm2.TPMHandle(m.pcr()), Auth: tpm2.PasswordAuth(nil)},
 			Digests:   tpm2.TPMLDigestValues{Digests: digests},
@@ -185,7 +185,7 @@ func (m *Measurer) settle(ctx context.Context, done Measured, banks []uint16, di
 		return m.fail(done, "extend", err)
 	}
 	// From here on the PCR has to be read, whatever becomes of the caller.
-	after, readErr := m.read(context.WithoutCancel(ctx), banks)
+	after, readErr := m.reader().read(context.WithoutCancel(ctx), banks)
 	done.After = after
 	switch {
 	case err == nil && readErr == nil && after.Equal(done.Before):

@@ -405,6 +405,32 @@ func TestMeasureRefusals(t *testing.T) {
 	}
 }
 
+func TestTPMValues(t *testing.T) {
+	tpm := softtpm.New(fourBanks())
+	for pcr := range uint32(24) {
+		for i, alg := range []uint16{imalog.AlgSHA1, imalog.AlgSHA256, imalog.AlgSHA384, imalog.AlgSHA512} {
+			v := bytes.Repeat([]byte{byte(pcr), byte(i)}, imalog.AlgSize(alg)/2)
+			if err := tpm.Set(tpm2.TPMAlgID(alg), pcr, v); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for pcr := range uint32(24) {
+		got, err := TPMValues(t.Context(), tpm, pcr)
+		if err != nil || len(got) != 4 {
+			t.Fatalf("PCR %d: %d banks, %v", pcr, len(got), err)
+		}
+		for alg, v := range got {
+			if want := tpm.Value(tpm2.TPMAlgID(alg), pcr); !bytes.Equal(v, want) {
+				t.Errorf("PCR %d of bank %s: %x, want %x", pcr, bankName(alg), v, want)
+			}
+		}
+	}
+	if v, err := TPMValues(t.Context(), tpm, 24); !errors.Is(err, ErrBank) {
+		t.Errorf("PCR 24: %x, %v", v, err)
+	}
+}
+
 // TestValuesOfOneMoment reads a TPM that answers one digest at a time while
 // somebody extends in between.
 func TestValuesOfOneMoment(t *testing.T) {

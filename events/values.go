@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/imakexec/imakexec/imalog"
 )
@@ -19,35 +20,62 @@ var ErrBank = errors.New("PCR bank that cannot be used")
 // most 16.
 const maxBanks = 16
 
-// Values reads the PCR in every allocated bank, with one TPM2_PCR_Read where
-// the TPM answers that many digests at once; where it takes several, the PCR
-// update counter proves that nothing changed between them. A bank whose
-// algorithm the library does not know is there too, under its TPM_ALG_ID. It
-// needs neither Journal nor Padded.
+// TPMValues reads a PCR, any of the TPM's, in every allocated bank: with one
+// TPM2_PCR_Read where the TPM answers that many digests at once; where it takes
+// several, the PCR update counter proves that nothing changed between them. A bank
+// whose algorithm the library does not know is there too, under its TPM_ALG_ID.
+// SysfsValues has the same from the kernel's files.
+func TPMValues(ctx context.Context, tpm transport.TPM, pcr uint32) (imalog.Values, error) {
+	r := &pcrReader{tpm: tpm, pcr: pcr}
+	return r.values(ctx, r.banks)
+}
+
+// Values is TPMValues of the PCR that is measured into, where the banks are asked
+// for once. It needs neither Journal nor Padded.
 func (m *Measurer) Values(ctx context.Context) (imalog.Values, error) {
-	banks, err := m.banks(ctx)
+	return m.reader().values(ctx, m.banks)
+}
+
+// banks asks the TPM for the banks once: allocation changes only when the TPM is
+// reset (TPM 2.0 Library, part 3, 30.2, TPM_CAP_PCRS).
+func (m *Measurer) banks(ctx context.Context) (banks []uint16, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.allocated == nil {
+		m.allocated, err = m.reader().banks(ctx)
+	}
+	return m.allocated, err
+}
+
+func (m *Measurer) reader() *pcrReader {
+	return &pcrReader{tpm: m.TPM, pcr: m.pcr(), patience: m.Patience}
+}
+
+// pcrReader reads one PCR.
+type pcrReader struct {
+	tpm      transport.TPM
+	pcr      uint32
+	patience time.Duration // with a busy TPM; 0: defaultPatience
+}
+
+func (r *pcrReader) values(ctx context.Context, banks func(context.Context) ([]uint16, error)) (imalog.Values, error) {
+	algs, err := banks(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("events: banks of the TPM: %w", err)
 	}
-	v, err := m.read(ctx, banks)
+	v, err := r.read(ctx, algs)
 	if err != nil {
-		return nil, fmt.Errorf("events: read PCR %d: %w", m.pcr(), err)
+		return nil, fmt.Errorf("events: read PCR %d: %w", r.pcr, err)
 	}
 	return v, nil
 }
 
-// banks asks the TPM which banks have the PCR, once: allocation changes only
-// when the TPM is reset (TPM 2.0 Library, part 3, 30.2, TPM_CAP_PCRS).
-func (m *Measurer) banks(ctx context.Context) ([]uint16, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.allocated != nil {
-		return m.allocated, nil
-	}
+// banks asks the TPM which banks have the PCR.
+func (r *pcrReader) banks(ctx context.Context) ([]uint16, error) {
 	var banks []uint16
 	var rsp *tpm2.GetCapabilityResponse
-	err := m.patiently(ctx, func() (err error) {
-		rsp, err = tpm2.GetCapability{Capability: tpm2.TPMCapPCRs, PropertyCount: maxBanks}.Execute(m.TPM)
+	err := r.patiently(ctx, func() (err error) {
+		rsp, err = tpm2.GetCapability{Capability: tpm2.TPMCapPCRs, PropertyCount: maxBanks}.Execute(r.tpm)
 		return err
 	})
 	if err != nil {
@@ -58,14 +86,13 @@ func (m *Measurer) banks(ctx context.Context) ([]uint16, error) {
 		return nil, err
 	}
 	for _, s := range list.PCRSelections {
-		if selected(s.PCRSelect, m.pcr()) {
+		if selected(s.PCRSelect, r.pcr) {
 			banks = append(banks, uint16(s.Hash))
 		}
 	}
 	if len(banks) == 0 {
-		return nil, fmt.Errorf("%w: none has PCR %d", ErrBank, m.pcr())
+		return nil, fmt.Errorf("%w: none has PCR %d", ErrBank, r.pcr)
 	}
-	m.allocated = banks
 	return banks, nil
 }
 
@@ -75,18 +102,18 @@ func selected(bits []byte, pcr uint32) bool {
 }
 
 // read reads the PCR of the given banks, all at the same moment.
-func (m *Measurer) read(ctx context.Context, banks []uint16) (imalog.Values, error) {
+func (r *pcrReader) read(ctx context.Context, banks []uint16) (imalog.Values, error) {
 	for range readAttempts {
 		values := make(imalog.Values, len(banks))
 		var counter uint32
 		torn := false
 		for first := true; len(values) < len(banks) && !torn; first = false {
-			rsp, err := m.readSome(ctx, banks, values)
+			now, err := r.readSome(ctx, banks, values)
 			if err != nil {
 				return nil, err
 			}
-			torn = !first && rsp != counter
-			counter = rsp
+			torn = !first && now != counter
+			counter = now
 		}
 		if !torn {
 			return values, nil
@@ -97,16 +124,16 @@ func (m *Measurer) read(ctx context.Context, banks []uint16) (imalog.Values, err
 
 // readSome reads the banks that values lacks, as many as the TPM answers, and
 // returns the PCR update counter (part 3, 22.4).
-func (m *Measurer) readSome(ctx context.Context, banks []uint16, values imalog.Values) (uint32, error) {
+func (r *pcrReader) readSome(ctx context.Context, banks []uint16, values imalog.Values) (uint32, error) {
 	var sel []tpm2.TPMSPCRSelection
 	for _, alg := range banks {
 		if values[alg] == nil {
-			sel = append(sel, tpm2.TPMSPCRSelection{Hash: tpm2.TPMAlgID(alg), PCRSelect: tpm2.PCClientCompatible.PCRs(uint(m.pcr()))})
+			sel = append(sel, tpm2.TPMSPCRSelection{Hash: tpm2.TPMAlgID(alg), PCRSelect: tpm2.PCClientCompatible.PCRs(uint(r.pcr))})
 		}
 	}
 	var rsp *tpm2.PCRReadResponse
-	err := m.patiently(ctx, func() (err error) {
-		rsp, err = tpm2.PCRRead{PCRSelectionIn: tpm2.TPMLPCRSelection{PCRSelections: sel}}.Execute(m.TPM)
+	err := r.patiently(ctx, func() (err error) {
+		rsp, err = tpm2.PCRRead{PCRSelectionIn: tpm2.TPMLPCRSelection{PCRSelections: sel}}.Execute(r.tpm)
 		return err
 	})
 	if err != nil {
@@ -115,7 +142,7 @@ func (m *Measurer) readSome(ctx context.Context, banks []uint16, values imalog.V
 	digests := rsp.PCRValues.Digests
 	got := 0
 	for _, s := range rsp.PCRSelectionOut.PCRSelections {
-		if !selected(s.PCRSelect, m.pcr()) {
+		if !selected(s.PCRSelect, r.pcr) {
 			continue
 		}
 		alg := uint16(s.Hash)
@@ -144,8 +171,8 @@ const defaultPatience = 20 * time.Second
 
 // patiently does a command again while the TPM says that it did nothing because
 // it is busy (TPM_RC_RETRY, TPM_RC_YIELDED, TPM_RC_TESTING; part 1, 39.2).
-func (m *Measurer) patiently(ctx context.Context, do func() error) error {
-	patience := m.Patience
+func (r *pcrReader) patiently(ctx context.Context, do func() error) error {
+	patience := r.patience
 	if patience == 0 {
 		patience = defaultPatience
 	}

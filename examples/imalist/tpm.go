@@ -14,7 +14,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/imakexec/imakexec/events"
@@ -135,47 +134,28 @@ func (s *source) device(ctx context.Context, path string) (imalog.PCRs, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	defer tpm.Close()
-	v, err := (&events.Measurer{TPM: tpm, PCR: s.pcr}).Values(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return s.beside(v, func(pcr uint32) (imalog.Values, error) { return readPCR(tpm, pcr, v) }), nil
-}
-
-// readPCR reads a PCR in the banks of v.
-func readPCR(tpm transport.TPM, pcr uint32, v imalog.Values) (imalog.Values, error) {
-	values := imalog.Values{}
-	for alg := range v {
-		rsp, err := tpm2.PCRRead{PCRSelectionIn: tpm2.TPMLPCRSelection{PCRSelections: []tpm2.TPMSPCRSelection{
-			{Hash: tpm2.TPMAlgID(alg), PCRSelect: tpm2.PCClientCompatible.PCRs(uint(pcr))},
-		}}}.Execute(tpm)
-		if err != nil {
-			return nil, err
-		}
-		if len(rsp.PCRValues.Digests) == 1 {
-			values[alg] = rsp.PCRValues.Digests[0].Buffer
-		}
-	}
-	return values, nil
+	return s.beside(func(pcr uint32) (imalog.Values, error) { return events.TPMValues(ctx, tpm, pcr) })
 }
 
 func (s *source) sysfs(root fs.FS) (imalog.PCRs, error) {
-	v, err := events.SysfsValues(root, s.pcr)
+	return s.beside(func(pcr uint32) (imalog.Values, error) { return events.SysfsValues(root, pcr) })
+}
+
+// beside reads the PCR in question and those of which boot_aggregate is made, as far
+// as these can be read.
+func (s *source) beside(read func(pcr uint32) (imalog.Values, error)) (imalog.PCRs, error) {
+	v, err := read(s.pcr)
 	if err != nil {
 		return nil, err
 	}
-	return s.beside(v, func(pcr uint32) (imalog.Values, error) { return events.SysfsValues(root, pcr) }), nil
-}
-
-// beside puts the PCRs of which boot_aggregate is made, as far as they can be read,
-// beside the values of the one in question.
-func (s *source) beside(v imalog.Values, read func(pcr uint32) (imalog.Values, error)) imalog.PCRs {
-	all := imalog.PCRs{}
+	all := imalog.PCRs{s.pcr: v}
 	for pcr := range uint32(10) {
+		if _, known := all[pcr]; known {
+			continue
+		}
 		if v, err := read(pcr); err == nil {
 			all[pcr] = v
 		}
 	}
-	all[s.pcr] = v
-	return all
+	return all, nil
 }
