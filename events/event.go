@@ -107,20 +107,9 @@ func ParseEvent(rec *imalog.Record) (Event, error) {
 	return e, nil
 }
 
-// eventDigest reads the field d-ng, or d-ngv2.
+// eventDigest is the digest of what was measured, where its algorithm is known.
 func eventDigest(rec *imalog.Record) (alg uint16, digest []byte, ok bool) {
-	for _, id := range []string{"d-ng", "d-ngv2"} {
-		f, found := rec.Field(id)
-		if !found {
-			continue
-		}
-		prefix, digest, found := bytes.Cut(f.Data, []byte(":\x00"))
-		if !found {
-			return 0, nil, false
-		}
-		name := prefix[bytes.LastIndexByte(prefix, ':')+1:] // d-ngv2 has the type before it
-		alg, known := imalog.AlgByName(string(name))
-		return alg, digest, known
-	}
-	return 0, nil, false
+	d, found := rec.FileDigest()
+	alg, known := imalog.AlgByName(d.Alg())
+	return alg, d.Sum, found && known
 }

@@ -51,21 +51,8 @@ func BootAggregate(pcrs PCRs, alg uint16, n uint32, custom func() hash.Hash) ([]
 // The error is ErrNoAggregate, ErrNoTPM or ErrAggregate, or unwraps to ErrNoPCR
 // or ErrAlg where nothing can be said.
 func CheckBootAggregate(rec *Record, pcrs PCRs, hashes map[uint16]func() hash.Hash) (alg uint16, n uint32, err error) {
-	if !rec.BootAggregate() {
-		return 0, 0, ErrNoAggregate
-	}
-	var d FileDigest
-	found := false
-	for f := range rec.Fields() {
-		if f.Kind() == KindDigest && f.ID() != "d-modsig" {
-			if d, err = f.FileDigest(); err != nil {
-				return 0, 0, err
-			}
-			found = true
-			break
-		}
-	}
-	if !found {
+	d, found := rec.FileDigest()
+	if !found || !rec.BootAggregate() {
 		return 0, 0, ErrNoAggregate
 	}
 	alg, known := AlgByName(d.Alg())

@@ -319,3 +319,41 @@ func TestAlgNames(t *testing.T) {
 		t.Error("an algorithm of no bank is known")
 	}
 }
+
+// The digest of what was measured, wherever a template has it.
+func TestRecordFileDigest(t *testing.T) {
+	m := newMachine(t)
+	sum := strings.Repeat("\xab", 32)
+	for template, tt := range map[string]struct {
+		fields []string
+		want   string
+	}{
+		"ima":             {[]string{sum[:20], "/f"}, strings.Repeat("ab", 20)},
+		"ima-ng":          {[]string{"sha256:\x00" + sum, "/f\x00"}, "sha256:" + strings.Repeat("ab", 32)},
+		"ima-sigv2":       {[]string{"verity:sha256:\x00" + sum, "/f\x00", ""}, "verity:sha256:" + strings.Repeat("ab", 32)},
+		"n-ng|d-ng":       {[]string{"/f\x00", "sha512:\x00" + sum}, "sha512:" + strings.Repeat("ab", 32)},
+		"d-modsig|d|n-ng": {[]string{"sha256:\x00" + sum, sum[:16], "/f\x00"}, strings.Repeat("ab", 16)},
+		"d-ng|n":          {[]string{"no digest", "/f"}, ""},
+		"n-ng|sig":        {[]string{"/f\x00", ""}, ""},
+		"n-ng|d-ng|sig":   {[]string{"/f\x00"}, ""},
+	} {
+		rec := Record{PCR: DefaultPCR, Template: template}
+		if template == "ima" { // has a digest of fixed size, and no length before it
+			rec.Data = append([]byte(tt.fields[0]), m.record("n", tt.fields[1]).Data...)
+		} else {
+			rec.Data = m.record(template, tt.fields...).Data
+		}
+		if d, ok := rec.FileDigest(); ok != (tt.want != "") || d.String() != tt.want {
+			t.Errorf("%s: %q, %v, want %q", template, d, ok, tt.want)
+		}
+	}
+	// Every record of every captured list has one.
+	for _, c := range captures(t) {
+		b, opts := c.binary(t, "sha1")
+		for i, rec := range records(t, b, opts) {
+			if d, ok := rec.FileDigest(); !ok || len(d.Sum) == 0 {
+				t.Fatalf("%s: record %d, %s: %v", c.name(), i, rec.Template, d)
+			}
+		}
+	}
+}

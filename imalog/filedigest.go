@@ -123,6 +123,22 @@ func (f Field) FileDigest() (FileDigest, error) {
 	return FileDigest{sum, newTag(typ, alg)}, nil
 }
 
+// FileDigest returns the digest of what was measured, from the first of the fields d,
+// d-ng and d-ngv2; false if there is none, or none that can be decoded. That of a
+// violation is zeros.
+func (r *Record) FileDigest() (FileDigest, bool) {
+	for f, err := range r.Fields() {
+		if err != nil {
+			break
+		}
+		if f.Kind() == KindDigest && f.ID() != "d-modsig" {
+			d, err := f.FileDigest()
+			return d, err == nil
+		}
+	}
+	return FileDigest{}, false
+}
+
 // Append appends the digest as a field of the identifier has it, without the
 // field's length: the reverse of Field.FileDigest.
 func (d FileDigest) Append(b []byte, id string) []byte {

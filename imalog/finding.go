@@ -206,10 +206,8 @@ func (g *guesser) see(i int, rec *Record) {
 	switch name := rec.name(); string(name) {
 	case bootAggregate:
 		g.segment = 0
-		if f, ok := rec.Field("d-ng"); ok {
-			if d, err := f.FileDigest(); err == nil {
-				g.alg, _ = AlgByName(d.Alg())
-			}
+		if d, ok := rec.FileDigest(); ok && d.Alg() != "" {
+			g.alg, _ = AlgByName(d.Alg())
 		}
 	case kexecLoad, kexecExecute:
 		f := parseFigures(rec.Buf())

@@ -110,27 +110,18 @@ func (t *table) digest(rec *imalog.Record) string {
 	if rec.Violation() {
 		return "violation"
 	}
-	for f, err := range rec.Fields() {
-		if err != nil {
-			break
-		}
-		if f.Kind() != imalog.KindDigest || f.ID() == "d-modsig" {
-			continue
-		}
-		d, err := f.FileDigest()
-		if err != nil {
-			break
-		}
-		sum := fmt.Sprintf("%x", d.Sum)
-		if !t.wide && len(sum) > shortDigest {
-			sum = sum[:shortDigest]
-		}
-		if d.Alg() != "" {
-			sum = plain(d.Alg()) + ":" + sum
-		}
-		return sum
+	d, ok := rec.FileDigest()
+	if !ok {
+		return "-"
 	}
-	return "-"
+	sum := fmt.Sprintf("%x", d.Sum)
+	if !t.wide && len(sum) > shortDigest {
+		sum = sum[:shortDigest]
+	}
+	if d.Alg() != "" {
+		sum = plain(d.Alg()) + ":" + sum
+	}
+	return sum
 }
 
 // about returns what there is to say of a record behind its name.

@@ -139,24 +139,13 @@ func (k *Kernel) notice(rec *imalog.Record) {
 	}
 	// boot_aggregate may have another digest than ima_hash= says: that of a bank
 	// which the TPM has (security/integrity/ima/ima_init.c: ima_add_boot_aggregate).
-	if alg, ok := digestAlg(rec); ok && (k.Alg == 0 || k.algOf == "boot_aggregate") {
-		k.Alg, k.algOf = alg, name
-	}
-}
-
-// digestAlg is the algorithm of a record's file digest, the first field.
-func digestAlg(rec *imalog.Record) (uint16, bool) {
-	for f, err := range rec.Fields() {
-		if err != nil {
-			break
+	if k.Alg == 0 || k.algOf == "boot_aggregate" {
+		if d, ok := rec.FileDigest(); ok {
+			if alg, known := imalog.AlgByName(d.Alg()); known {
+				k.Alg, k.algOf = alg, name
+			}
 		}
-		d, err := f.FileDigest()
-		if err != nil {
-			break
-		}
-		return imalog.AlgByName(d.Alg())
 	}
-	return 0, false
 }
 
 // guessPadded names the banks that this kernel extends with the padded SHA-1
