@@ -3,7 +3,10 @@ package imalog
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -211,6 +214,43 @@ func TestCapturedReplay(t *testing.T) {
 		}
 	}
 	t.Logf("%d banks", banks)
+}
+
+// A list of 25,069 records, of which the beginning is kept: behind it come files that
+// held their own paths.
+func TestCapturedBig(t *testing.T) {
+	c := captured{"testdata/big/6.12-cloud"}
+	list := c.read(t, "beginning")
+	for i := range 25000 {
+		path := fmt.Sprintf("/d/big-%06d", i)
+		sum := sha256.Sum256([]byte(path + "\n"))
+		rec := Record{PCR: DefaultPCR, Template: "ima-sig"}
+		for _, f := range []string{"sha256:\x00" + string(sum[:]), path + "\x00", ""} {
+			rec.Data = binary.LittleEndian.AppendUint32(rec.Data, uint32(len(f)))
+			rec.Data = append(rec.Data, f...)
+		}
+		var err error
+		if rec.Digest, err = rec.AppendDigest(nil, AlgSHA1); err != nil {
+			t.Fatal(err)
+		}
+		list, _ = rec.AppendBinary(list)
+	}
+	const captured = "e0788e9381db19d6d855d44a2f03819f6ab68a51a6149e7f7a8db38b26ca8552"
+	if sum := fmt.Sprintf("%x", sha256.Sum256(list)); sum != captured {
+		t.Fatalf("the list is %s, not the captured one, %s", sum, captured)
+	}
+	res, err := Verify(t.Context(), Records(list, nil), c.pcr(t, 10), nil)
+	if err != nil || !res.Matched() || res.Records != 25069 || len(res.Banks) != 2 {
+		t.Errorf("%+v, %v", res, err)
+	}
+	buffer := make([]byte, HeaderSize+len(list))
+	if _, err := Dump(buffer, Records(list, nil)); err != nil {
+		t.Fatal(err)
+	}
+	restored, _, err := Restore(buffer)
+	if err != nil || len(restored) != 25069 {
+		t.Errorf("%d records are restored, %v", len(restored), err)
+	}
 }
 
 func TestCapturedMalformed(t *testing.T) {
