@@ -38,7 +38,7 @@ func startSpinner(t *testing.T) int {
 
 func wantState(t *testing.T, pid int, stopped bool) {
 	t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		st, err := readStat(statOf(pid))
 		if err != nil {
