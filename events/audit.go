@@ -278,24 +278,24 @@ type auditor struct {
 
 // boot is what scan finds of one boot.
 type boot struct {
-	first  int    // index of the first record
-	offset uint64 // bytes before it
-	whole  bool   // it begins with boot_aggregate
-	alg    uint16 // of the events' digests
-	events []scanned
+	first   int    // index of the first record
+	offset  uint64 // bytes before it,
+	counted uint64 // and as the kernel counts them
+	whole   bool   // it begins with boot_aggregate
+	alg     uint16 // of the events' digests
+	events  []scanned
 }
 
 type scanned struct {
 	KexecEvent
-	offset uint64 // bytes before it
-	size   uint64 // its own bytes
-	sizes  bool   // the kernel counts the bytes before it as the list shows them
+	counted uint64 // bytes before it, as the kernel counts them
+	size    uint64 // its own bytes
 }
 
 // scan goes through the list once and keeps what matters at a boundary.
 func (a *auditor) scan() error {
 	r := a.report
-	sizes := true
+	counted := uint64(0)
 	for rec, err := range a.list {
 		if err != nil {
 			return err
@@ -304,31 +304,19 @@ func (a *auditor) scan() error {
 			return a.ctx.Err()
 		}
 		if r.Records == 0 || rec.BootAggregate() {
-			a.boots = append(a.boots, boot{first: r.Records, offset: r.Bytes, whole: rec.BootAggregate()})
+			a.boots = append(a.boots, boot{first: r.Records, offset: r.Bytes, counted: counted, whole: rec.BootAggregate()})
 			r.Boundaries = append(r.Boundaries, Boundary{Record: r.Records})
 		}
 		size := uint64(rec.BinarySize()-len(rec.Digest)) + uint64(imalog.AlgSize(imalog.AlgSHA1))
-		sizes = sizes && namedTemplate(rec.Template)
-		a.event(&rec, size, sizes)
+		a.event(&rec, size, counted)
 		r.Records++
 		r.Bytes += size
+		counted += uint64(rec.KernelSize())
 	}
 	return nil
 }
 
-// namedTemplate tells the templates for whose records the kernel counts the
-// bytes that it shows. It counts no name for those that have none but their
-// format, and more than it shows for the template "ima"
-// (security/integrity/ima/ima_queue.c: get_binary_runtime_size).
-func namedTemplate(name string) bool {
-	switch name {
-	case "ima-ng", "ima-sig", "ima-ngv2", "ima-sigv2", "ima-buf", "ima-modsig", "evm-sig":
-		return true
-	}
-	return false
-}
-
-func (a *auditor) event(rec *imalog.Record, size uint64, sizes bool) {
+func (a *auditor) event(rec *imalog.Record, size, counted uint64) {
 	b := &a.boots[len(a.boots)-1]
 	boundary := &a.report.Boundaries[len(a.boots)-1]
 	if b.alg == 0 {
@@ -358,7 +346,7 @@ func (a *auditor) event(rec *imalog.Record, size uint64, sizes bool) {
 		b.alg, _, _ = eventDigest(rec)
 		b.events = append(b.events, scanned{
 			KexecEvent: KexecEvent{Record: a.report.Records, Name: name, Figures: f},
-			offset:     a.report.Bytes, size: size, sizes: sizes,
+			counted:    counted, size: size,
 		})
 	}
 }
@@ -380,7 +368,7 @@ func (a *auditor) judge(i int) {
 	}
 	events := a.makers(i - 1)
 	load, execute := last(events, KexecLoad), last(events, KexecExecute)
-	if load != nil && execute != nil && execute.Figures.Count < load.Figures.Count {
+	if load != nil && execute != nil && execute.Figures.Count < load.Figures.Count && execute.Record < load.Record {
 		execute = nil // that of an earlier load, whose reboot failed
 	}
 	for _, e := range []*scanned{load, execute} {
@@ -395,7 +383,9 @@ func (a *auditor) judge(i int) {
 	case execute != nil:
 		boundary.Execute = &execute.KexecEvent
 		boundary.Verdict = Complete
-		if load != nil {
+		// A kernel does not count what user space measured, so its kexec_execute may count
+		// less than a kexec_load of user space.
+		if load != nil && execute.Figures.Count >= load.Figures.Count {
 			boundary.Between = execute.Figures.Count - load.Figures.Count
 			base, _ := a.base(i - 1)
 			if load.Record < execute.Record && boundary.Between > 0 && execute.Figures.Count >= uint64(execute.Record)+base {
@@ -426,11 +416,11 @@ func (a *auditor) makers(i int) []scanned {
 	base, bytes := a.base(i)
 	for k := range b.events {
 		e := &b.events[k]
-		place, before := uint64(e.Record)+base, e.offset+imalog.HeaderSize+bytes
+		place, before := uint64(e.Record)+base, e.counted+imalog.HeaderSize+bytes
 		switch {
 		case e.Figures.Count > place:
 			e.Maker = MakerUnknown
-		case e.Figures.Count == place && (!e.sizes || e.Figures.ListSize == before):
+		case e.Figures.Count == place && e.Figures.ListSize == before:
 			e.Maker = MakerKernel
 		default:
 			e.Maker = MakerUser
@@ -450,8 +440,8 @@ func (a *auditor) base(i int) (records, bytes uint64) {
 	if count := e.Figures.Count; count > uint64(e.Record) && count < impossible {
 		records = count - uint64(e.Record)
 	}
-	if size := e.Figures.ListSize; size > e.offset+imalog.HeaderSize && size < impossible {
-		bytes = size - e.offset - imalog.HeaderSize
+	if size := e.Figures.ListSize; size > e.counted+imalog.HeaderSize && size < impossible {
+		bytes = size - e.counted - imalog.HeaderSize
 	}
 	return records, bytes
 }
@@ -465,8 +455,8 @@ func (e *scanned) short(base, bytes uint64) (records, size uint64) {
 	if place := uint64(e.Record) + base; e.Figures.Count > place {
 		records = e.Figures.Count - place
 	}
-	before := e.offset + imalog.HeaderSize + bytes
-	if e.sizes && e.Figures.ListSize > before && e.Figures.ListSize < impossible {
+	before := e.counted + imalog.HeaderSize + bytes
+	if e.Figures.ListSize > before && e.Figures.ListSize < impossible {
 		size = e.Figures.ListSize - before
 	}
 	return records, size
@@ -477,8 +467,9 @@ func (e *scanned) short(base, bytes uint64) (records, size uint64) {
 func (a *auditor) gap(i int, events []scanned, execute *scanned) *Loss {
 	base, bytes := a.base(i)
 	loss := &Loss{After: a.boots[i].first, Before: execute.Record}
-	// As many records as were sent, and fewer bytes: these are not those.
-	if loss.Records, loss.Bytes = execute.short(base, bytes); loss.Records == 0 && loss.Bytes == 0 {
+	// As many records as were sent, and fewer bytes: these are not those. Where the
+	// base is a guess, bytes alone tell nothing.
+	if loss.Records, loss.Bytes = execute.short(base, bytes); loss.Records == 0 && (loss.Bytes == 0 || base > 0) {
 		return nil
 	}
 	for _, e := range events {
@@ -612,7 +603,7 @@ func (a *auditor) tryMissing(at []int) (bool, error) {
 	for _, i := range at {
 		b, from := a.report.Boundaries[i], a.boots[i-1]
 		// Each sender counts what it was given, so without what was lost before.
-		f := Figures{ListSize: a.boots[i].offset + imalog.HeaderSize, Count: uint64(b.Record)}
+		f := Figures{ListSize: a.boots[i].counted + imalog.HeaderSize, Count: uint64(b.Record)}
 		if b.Load != nil {
 			f.SegmentSize = b.Load.Figures.SegmentSize
 		}

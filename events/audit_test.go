@@ -306,6 +306,13 @@ func TestAuditEvents(t *testing.T) {
 		{"oldest records deleted, then two gone", func() *afternoon {
 			return start().files(4).now(KexecLoad).files(4).now(KexecExecute).boot().drop(10, 12).drop(0, 5)
 		}, "headless truncated", MakerKernel, 4, &Loss{After: 3, Before: 6, Records: 2, Bytes: 202}},
+		{"oldest records deleted, load counted while another processor measured", func() *afternoon {
+			a := start()
+			f := a.figures() // the size is read before the count
+			a.files(1)
+			f.Count++
+			return a.event(KexecLoad, f).files(2).now(KexecExecute).boot().drop(0, 2)
+		}, "headless complete", MakerUser, 2, nil},
 		{"another event by that name", func() *afternoon { return start().add(KexecLoad, "nothing that the kernel says").boot() },
 			"cold silent", MakerUnknown, 0, nil},
 	}

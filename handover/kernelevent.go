@@ -102,9 +102,10 @@ func hasSymbol(fsys fs.FS, name string) bool {
 // of its own list: it knows nothing of what user space measured.
 func (h *Handover) kernelExecute() (imalog.Record, error) {
 	k := h.ledger.Kernel()
-	return events.PredictExecute(events.Figures{
-		SegmentSize: k.Segment,
-		ListSize:    imalog.HeaderSize + k.Size,
-		Count:       uint64(k.Records),
-	}, &events.RecordOptions{PCR: h.kernelPCR, Alg: k.Alg})
+	records, size, known := k.Counts()
+	if !known {
+		h.opts.Logger.Warn("records were deleted from the list, and nothing tells how many the kernel goes on counting: its kexec_execute is guessed")
+	}
+	return events.PredictExecute(events.Figures{SegmentSize: k.Segment, ListSize: size, Count: records},
+		&events.RecordOptions{PCR: h.kernelPCR, Alg: k.Alg})
 }

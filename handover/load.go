@@ -99,15 +99,20 @@ func (h *Handover) load(ctx context.Context) (step string, err error) {
 		}
 		h.opts.Logger.Warn("the next kernel will refuse records: it cannot be attested", slog.Int("records", refused), slog.Any("error", why))
 	}
-	h.state = state{BootID: h.state.BootID, ID: newID(), PCR: h.opts.PCR, Proved: proof.Proved}
+	before := h.state
+	h.state = state{BootID: before.BootID, ID: newID(), PCR: h.opts.PCR, Proved: proof.Proved}
 	if err := enoughLoads(h.opts.System.FS()); err != nil {
 		return "kexec_load", err
 	}
 	if err := h.plan(ctx); err != nil {
 		return "plan", err
 	}
+	// From here on whoever seals an earlier load sees that it is replaced.
+	if err := h.state.note(h.opts.StateDir); err != nil {
+		return "save state", err
+	}
 	if err := h.opts.System.Load(h.image); err != nil {
-		return "kexec_load", err
+		return "kexec_load", errors.Join(err, before.note(h.opts.StateDir))
 	}
 	// From here on the earlier image is gone: what fails must not leave this one,
 	// which carries nothing.

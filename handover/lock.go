@@ -1,55 +1,42 @@
 package handover
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 )
 
-// lockFile names who seals: two at once would each load an image without the
-// events of the other.
-const lockFile = "sealing"
+// lockPrefix and the boot id name the file that is locked by who seals: two at once
+// would each load an image without the events of the other. It holds that process's
+// number, for the error, and stays; the lock ends with the process.
+const lockPrefix = "sealing-"
 
-type sealer struct {
-	BootID string `json:"boot_id"`
-	process
-}
+// errLocked is tryLock's error where another has the lock.
+var errLocked = errors.New("locked")
 
-// lock is held from the beginning of a Seal until it fails or the Handover is
-// closed. One of another boot, or whose process has ended, is nobody's.
+// lock is held from the beginning of a Seal until it fails or the Handover is closed.
 func lock(dir, boot string) (unlock func() error, err error) {
-	me := self()
-	text, err := json.Marshal(sealer{boot, me})
+	f, err := os.OpenFile(filepath.Join(dir, lockPrefix+boot), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	path := filepath.Join(dir, lockFile)
-	for range 2 {
-		// A link appears with its content, or not at all.
-		err := replaceFile(dir, fmt.Sprintf("%s.%d", lockFile, me.PID), text)
-		if err != nil {
-			return nil, err
+	if err := tryLock(f); err != nil {
+		defer f.Close()
+		if !errors.Is(err, errLocked) {
+			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
 		}
-		mine := fmt.Sprintf("%s.%d", path, me.PID)
-		err = os.Link(mine, path)
-		os.Remove(mine)
-		if err == nil {
-			return func() error { return os.Remove(path) }, nil
-		}
-		if !errors.Is(err, fs.ErrExist) {
-			return nil, err
-		}
-		var owner sealer
-		b, err := os.ReadFile(path)
-		if err == nil && json.Unmarshal(b, &owner) == nil && owner.BootID == boot && owner.alive() {
-			return nil, fmt.Errorf("%w: process %d", ErrBusy, owner.PID)
-		}
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
+		pid, _ := io.ReadAll(io.LimitReader(f, 20))
+		return nil, fmt.Errorf("%w: process %s", ErrBusy, pid)
 	}
-	return nil, ErrBusy
+	err = f.Truncate(0)
+	if err == nil {
+		_, err = f.WriteAt(strconv.AppendInt(nil, int64(os.Getpid()), 10), 0)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f.Close, nil
 }

@@ -9,21 +9,12 @@ import (
 
 // process tells a process from a later one with the same number.
 type process struct {
-	PID   int    `json:"pid"`
-	Start string `json:"start"` // in clock ticks since boot; "" where there is no /proc
-}
-
-// self is this process.
-func self() process {
-	st, _ := readStat("/proc/self/stat")
-	return process{os.Getpid(), st.start}
+	PID   int
+	Start string // in clock ticks since boot
 }
 
 // alive reports whether the process still runs.
 func (p process) alive() bool {
-	if p.Start == "" {
-		return p.PID == os.Getpid()
-	}
 	st, err := readStat("/proc/" + strconv.Itoa(p.PID) + "/stat")
 	return err == nil && st.start == p.Start && st.state != 'Z'
 }

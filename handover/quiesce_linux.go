@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -57,8 +58,8 @@ func (s *StopProcesses) stopAll(ctx context.Context) error {
 // never while it waits for one that is stopped (vfork).
 const inKernel = time.Second
 
-// signalRunning sends SIGSTOP to what it sees for the first time and counts what
-// does not stand still yet.
+// signalRunning sends SIGSTOP, once, to what runs, and counts what does not stand still
+// yet.
 func (s *StopProcesses) signalRunning(seen map[process]time.Time) (running int, err error) {
 	dir, err := os.ReadDir("/proc")
 	if err != nil {
@@ -79,7 +80,11 @@ func (s *StopProcesses) signalRunning(seen map[process]time.Time) (running int, 
 			continue
 		}
 		running++
-		if known {
+		if !known {
+			seen[p] = time.Now()
+		}
+		// Where the leader is stopped, by whomever, its other threads are on their way.
+		if leader.state == 'T' || slices.Contains(s.stopped, p) {
 			continue
 		}
 		if err := signal(pid, syscall.SIGSTOP); err != nil {
@@ -88,7 +93,6 @@ func (s *StopProcesses) signalRunning(seen map[process]time.Time) (running int, 
 			}
 			return running, fmt.Errorf("stop process %d: %w", pid, err)
 		}
-		seen[p] = time.Now()
 		s.stopped = append(s.stopped, p)
 	}
 	return running, nil

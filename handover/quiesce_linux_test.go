@@ -10,12 +10,16 @@ import (
 	"time"
 )
 
-// TestMain lets the test binary be the process that is stopped.
+// TestMain lets the test binary be the process that is stopped, or that seals.
 func TestMain(m *testing.M) {
 	if os.Getenv("HANDOVER_TEST_SPIN") != "" {
 		for {
 			time.Sleep(time.Millisecond)
 		}
+	}
+	if dir := os.Getenv(lockTestEnv); dir != "" {
+		lockForTest(dir)
+		return
 	}
 	os.Exit(m.Run())
 }

@@ -58,7 +58,9 @@ func (h *Handover) seal(ctx context.Context, op string) error {
 	if err := h.startSeal(ctx); err != nil {
 		return h.failed(op, "quiesce", err)
 	}
-	if !h.sealed {
+	if h.sealed {
+		ctx = context.WithoutCancel(ctx) // the events are measured
+	} else {
 		// The events are in the PCR at once and in a kernel's list only after the
 		// jump, so all that can fail is tried before they are measured.
 		if err := h.carry(ctx); err != nil {
@@ -74,6 +76,9 @@ func (h *Handover) seal(ctx context.Context, op string) error {
 	}
 	if err := h.carry(ctx); err != nil {
 		return h.failed(op, "load", err)
+	}
+	if err := h.check(); err != nil { // of another Load, whose image is there now
+		return h.failed(op, "state", err)
 	}
 	h.sealed = true
 	if err := h.ledger.Pause(); err != nil {
@@ -155,6 +160,9 @@ func (h *Handover) measure(ctx context.Context, name string, figures events.Figu
 	if name == events.KexecExecute {
 		h.executed = true
 	} else {
+		if err := h.check(); err != nil {
+			return err
+		}
 		h.state.LoadMeasured = true
 		if err := h.state.write(h.opts.StateDir); err != nil {
 			return err
@@ -164,7 +172,8 @@ func (h *Handover) measure(ctx context.Context, name string, figures events.Figu
 }
 
 // carry fills the buffer and loads the image, again and again until nothing was
-// measured between the reading of the list and the end of the load.
+// measured between the reading of the list and the end of the load, and no record of
+// user space turned out to belong elsewhere than it was put.
 func (h *Handover) carry(ctx context.Context) error {
 	for range h.opts.Rounds {
 		if err := h.settle(ctx); err != nil {
@@ -182,6 +191,7 @@ func (h *Handover) carry(ctx context.Context) error {
 			return err
 		}
 		loaded, _ := h.ledger.Total()
+		placed := h.ledger.Placed()
 		if err := h.reload(loaded); err != nil {
 			return err
 		}
@@ -195,9 +205,10 @@ func (h *Handover) carry(ctx context.Context) error {
 			}
 		}
 		now, _ := h.ledger.Total()
-		if now == loaded && h.ledger.Pending() == 0 {
+		if now == loaded && h.ledger.Pending() == 0 && h.ledger.Placed() == placed {
 			return nil
 		}
+		h.carried = 0
 		h.opts.Logger.Info("records were measured during the load, loading again", slog.Int("records", now-loaded))
 	}
 	return fmt.Errorf("%w, %d times: stop what measures with Options.Quiesce", ErrGrowing, h.opts.Rounds)
@@ -270,7 +281,7 @@ func (h *Handover) proof() Proof { return Proof(h.ledger.Status()) }
 // figures are those of the kernel's events: of the buffer, and of the list
 // before the record that carries them.
 func (h *Handover) figures() events.Figures {
-	records, size := h.ledger.Total()
+	records, size := h.ledger.Counted()
 	return events.Figures{
 		SegmentSize: h.bufferSize(),
 		ListSize:    size,

@@ -100,13 +100,21 @@ func readState(dir, boot string) (*state, error) {
 	return &s, nil
 }
 
-// write replaces the state, and then removes images that it does not name.
-func (s *state) write(dir string) error {
+// note replaces the state alone; that of no Load is none.
+func (s *state) note(dir string) error {
+	if s.ID == "" {
+		return removeStateFile(dir)
+	}
 	b, err := json.MarshalIndent(s, "", "\t")
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(dir, stateFile, append(b, '\n')); err != nil {
+	return replaceFile(dir, stateFile, append(b, '\n'))
+}
+
+// write replaces the state, and then removes images that it does not name.
+func (s *state) write(dir string) error {
+	if err := s.note(dir); err != nil {
 		return err
 	}
 	keep := ""
@@ -118,11 +126,15 @@ func (s *state) write(dir string) error {
 
 // removeState forgets the handover; the journal stays, since the PCR does.
 func removeState(dir string) error {
+	return errors.Join(removeStateFile(dir), removeImages(dir, ""))
+}
+
+func removeStateFile(dir string) error {
 	err := os.Remove(filepath.Join(dir, stateFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
+		return nil
 	}
-	return errors.Join(err, removeImages(dir, ""))
+	return err
 }
 
 func removeImages(dir, keep string) error {

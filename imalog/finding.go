@@ -1,7 +1,6 @@
 package imalog
 
 import (
-	"crypto/sha1"
 	"slices"
 	"strconv"
 	"strings"
@@ -222,7 +221,7 @@ func (g *guesser) see(i int, rec *Record) {
 			g.findings = append(g.findings, Finding{Kind: FindingCount, Record: i, Listed: f.count, Found: uint64(i)})
 		}
 	}
-	g.size += uint64(rec.BinarySize() - len(rec.Digest) + sha1.Size)
+	g.size += uint64(rec.KernelSize())
 }
 
 // boundary makes the record that may be missing before a boot.

@@ -2,6 +2,7 @@ package imalog
 
 import (
 	"bytes"
+	"crypto/sha1"
 	"encoding/binary"
 	"strconv"
 )
@@ -29,6 +30,22 @@ func (r *Record) BinarySize() int {
 		n += 4
 	}
 	return n
+}
+
+// KernelSize returns the number of bytes that the kernel counts for the record, in the
+// figures of its kexec events for instance: those of the list with SHA-1 digests, but no
+// name for a template that has none but its format, and 9 more for template "ima", whose
+// list leaves out lengths and a NUL
+// (security/integrity/ima/ima_queue.c: get_binary_runtime_size).
+func (r *Record) KernelSize() int {
+	size := r.BinarySize() - len(r.Digest) + sha1.Size
+	switch t := named(r.Template); {
+	case t == nil:
+		return size - len(r.Template)
+	case t.name == templateIMA:
+		return size + 9
+	}
+	return size
 }
 
 // AppendBinary appends the record as binary_runtime_measurements shows it

@@ -92,6 +92,9 @@ type Machine struct {
 	boot   int
 	list   []byte // encoded records
 	count  int
+
+	deleted, deletedBytes int // of the list's oldest records
+
 	late   int    // files measured by Faults.MeasureDuringLoad
 	loaded *image // nil: kexec_loaded is 0
 	loads  int
@@ -328,7 +331,7 @@ func (m *Machine) Unload() error {
 }
 
 // DeleteOldest deletes the n oldest records of the list, as root can with Linux
-// 7.2 and later.
+// 7.2 and later. The kernel's own event goes on counting them.
 func (m *Machine) DeleteOldest(n int) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -339,6 +342,8 @@ func (m *Machine) DeleteOldest(n int) error {
 			}
 			m.list = m.list[rec.BinarySize():]
 			m.count--
+			m.deleted++
+			m.deletedBytes += rec.KernelSize()
 			break
 		}
 	}
@@ -365,7 +370,7 @@ func (m *Machine) Kexec() error {
 	clear(buffer[max(0, len(buffer)-m.Faults.CutBuffer):])
 	m.loaded = nil
 	m.boot++
-	m.list, m.count = nil, 0
+	m.list, m.count, m.deleted, m.deletedBytes = nil, 0, 0, 0
 	if m.noIMA {
 		return nil
 	}
@@ -384,10 +389,14 @@ func (m *Machine) Kexec() error {
 // kexecExecute is the kernel's own event, with the figures of its own list
 // (security/integrity/ima/ima_kexec.c: ima_measure_kexec_event).
 func (m *Machine) kexecExecute() error {
-	payload, err := events.Figures{
-		ListSize: uint64(imalog.HeaderSize + len(m.list)),
-		Count:    uint64(m.count),
-	}.AppendText(nil)
+	f := events.Figures{ListSize: uint64(imalog.HeaderSize + m.deletedBytes), Count: uint64(m.count + m.deleted)}
+	for rec, err := range imalog.Records(m.list, nil) {
+		if err != nil {
+			return err
+		}
+		f.ListSize += uint64(rec.KernelSize())
+	}
+	payload, err := f.AppendText(nil)
 	if err != nil {
 		return err
 	}

@@ -268,6 +268,29 @@ func (l *Ledger) Total() (records int, size uint64) {
 	return l.records + n, uint64(imalog.HeaderSize + len(l.body) + len(b))
 }
 
+// Counted is what an event that is measured now says of the list: Total, with the bytes
+// as a kernel counts them. Left out is what the PCR should confirm and did not yet, since
+// it may come to lie behind the event.
+func (l *Ledger) Counted() (records int, size uint64) {
+	_, n, own := l.rest()
+	records, size = l.records+n, imalog.HeaderSize+l.kernel.Size
+	for _, spans := range [][]span{l.own, own} {
+		for _, s := range spans {
+			size += uint64(s.end - s.start)
+		}
+	}
+	if l.Pending() > 0 {
+		for rec := range imalog.Records(l.tail, nil) {
+			records--
+			size -= uint64(rec.KernelSize())
+		}
+	}
+	return records, size
+}
+
+// Placed is the number of user space's records whose places the PCR has shown.
+func (l *Ledger) Placed() int { return len(l.own) }
+
 // Kernel is what the list tells of the running kernel.
 func (l *Ledger) Kernel() *Kernel { return &l.kernel }
 

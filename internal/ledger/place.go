@@ -18,6 +18,9 @@ func (l *Ledger) advance(ctx context.Context) (bool, error) {
 	// first record of user space, and from there with them; or, where the value is a
 	// quote from before that, without them.
 	for _, e := range l.open {
+		if e.Record.PCR != l.PCR {
+			continue
+		}
 		before, err := replayable(e.Before, l.Hashes)
 		if err != nil || before == nil {
 			continue

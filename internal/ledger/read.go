@@ -19,12 +19,14 @@ var ErrNoList = errors.New("no IMA measurement list")
 // Kernel is what the kernel's records tell of the kernel.
 type Kernel struct {
 	Records  int    // in its list
-	Size     uint64 // their bytes
+	Size     uint64 // their bytes, as the kernel counts them
 	Alg      uint16 // of the digests that it makes (ima_hash=); 0: not seen
 	algOf    string // the record that tells, "boot_aggregate" being the poorer source
 	Critical bool   // it measures critical data
 	Segment  uint64 // kexec_segment_size of its own last kexec_load
-	last     []byte // the last record, encoded
+	Headless bool   // the list as it was first read lacked its oldest records
+	deleted  uint64 // how many these were, as far as its own events tell: it goes on
+	gone     uint64 // counting them, and their bytes
 	old      int    // records of template "ima"
 	first    int    // the first record that no kernel restores,
 	refused  error  // and why; nil: there is none
@@ -59,6 +61,13 @@ func (l *Ledger) read(ctx context.Context) error {
 	}
 }
 
+// Counts is the number of records, and the bytes with the header of a kexec buffer, that
+// the kernel says in its next event. Not known: records were deleted, and no event since
+// tells how many it counts.
+func (k *Kernel) Counts() (records, size uint64, known bool) {
+	return uint64(k.Records) + k.deleted, imalog.HeaderSize + k.Size + k.gone, !k.Headless || k.deleted > 0
+}
+
 // Refused says whether the list has a record that no kernel restores: that one and
 // all behind it are lost on the way. It returns how many of the kernel's these are, and
 // why.
@@ -71,34 +80,35 @@ func (k *Kernel) Refused() (records int, why error) {
 
 // add puts one record of the kernel behind the tail.
 func (l *Ledger) add(rec *imalog.Record) error {
-	start := len(l.tail)
 	b, err := rec.AppendBinary(l.tail)
 	if err != nil {
 		return err
 	}
 	l.tail = b
 	l.tailRecords++
+	if l.kernel.Records == 0 {
+		l.kernel.Headless = !rec.BootAggregate()
+	}
+	l.kernel.notice(rec)
 	l.kernel.Records++
-	l.kernel.Size += uint64(len(b) - start)
-	l.kernel.last = append(l.kernel.last[:0], b[start:]...)
+	l.kernel.Size += uint64(rec.KernelSize())
 	if rec.Template == "ima" {
 		l.kernel.old++ // they are rewritten: see restorable
 	} else if err := rec.Restorable(); err != nil && l.kernel.refused == nil {
 		l.kernel.first, l.kernel.refused = l.kernel.Records-1, err
 	}
-	l.kernel.notice(rec)
 	return nil
 }
 
 // reread goes on with a list whose oldest records were deleted since they were
-// read (Linux 7.2): what is here of them stays in the list that is handed over,
-// and what follows the last one read is new. Replay tells whether it fits.
+// read (Linux 7.2), so that nobody can say where the new ones begin: what is here of
+// the old ones stays in the list that is handed over, and the longest beginning of the
+// list that is their end is not read twice. Replay tells whether it fits.
 func (l *Ledger) reread() error {
 	l.list.Close()
 	l.list = imalog.Live(l.FS, nil)
 	var fresh []imalog.Record
-	next := 0 // index of the first new one
-	var b []byte
+	var encoded [][]byte
 	for {
 		rec, err := l.list.Next()
 		if err == io.EOF {
@@ -107,34 +117,79 @@ func (l *Ledger) reread() error {
 		if err != nil {
 			return err
 		}
-		if b, err = rec.AppendBinary(b[:0]); err != nil {
+		b, err := rec.AppendBinary(nil)
+		if err != nil {
 			return err
 		}
-		fresh = append(fresh, rec.Clone())
-		if bytes.Equal(b, l.kernel.last) {
-			next = len(fresh)
-		}
+		fresh, encoded = append(fresh, rec.Clone()), append(encoded, b)
 	}
-	for i := range fresh[next:] {
-		if err := l.add(&fresh[next+i]); err != nil {
+	for i := overlap(l.kernelRecords(), encoded); i < len(fresh); i++ {
+		if err := l.add(&fresh[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// kernelRecords are those of the kernel that were read, encoded.
+func (l *Ledger) kernelRecords() (all [][]byte) {
+	own, off := l.own, 0
+	for _, part := range [][]byte{l.body, l.tail} {
+		for rec := range imalog.Records(part, nil) {
+			size := rec.BinarySize()
+			if len(own) > 0 && own[0].start == off {
+				own = own[1:]
+			} else {
+				all = append(all, part[:size])
+			}
+			part, off = part[size:], off+size
+		}
+	}
+	return all
+}
+
+// overlap returns the length of the longest beginning of b that is an end of a
+// (Knuth, Morris and Pratt).
+func overlap(a, b [][]byte) int {
+	shorter := make([]int, len(b)+1) // by length of a beginning: the longest shorter one that is its end
+	step := func(n int, rec []byte) int {
+		for n > 0 && (n == len(b) || !bytes.Equal(b[n], rec)) {
+			n = shorter[n]
+		}
+		if n < len(b) && bytes.Equal(b[n], rec) {
+			n++
+		}
+		return n
+	}
+	for i := 1; i < len(b); i++ {
+		shorter[i+1] = step(shorter[i], b[i])
+	}
+	n := 0
+	for _, rec := range a {
+		n = step(n, rec)
+	}
+	return n
+}
+
 func (k *Kernel) notice(rec *imalog.Record) {
 	buf, name := rec.Buf(), rec.Name()
 	switch {
 	case rec.BootAggregate():
-		*k = Kernel{Records: k.Records, Size: k.Size, last: k.last, old: k.old, first: k.first, refused: k.refused}
+		*k = Kernel{Records: k.Records, Size: k.Size, Headless: k.Headless, old: k.old, first: k.first, refused: k.refused}
 	case buf == nil:
 		return
 	case name == "kernel_version": // label kernel_info, measured at every boot
 		k.Critical = true
-	case name == events.KexecLoad:
-		if f, err := events.ParseFigures(buf); err == nil {
+	case name == events.KexecLoad || name == events.KexecExecute:
+		f, err := events.ParseFigures(buf)
+		if err != nil {
+			break
+		}
+		if name == events.KexecLoad {
 			k.Segment = f.SegmentSize
+		}
+		if size := imalog.HeaderSize + k.Size; k.Headless && f.Count >= uint64(k.Records) && f.ListSize >= size {
+			k.deleted, k.gone = f.Count-uint64(k.Records), f.ListSize-size
 		}
 	}
 	// boot_aggregate may have another digest than ima_hash= says: that of a bank
