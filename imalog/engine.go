@@ -134,14 +134,13 @@ func (e *engine) add(rec *Record) error {
 }
 
 // listDigest finds out which algorithm the digests listed have. Where two have
-// that size it is the one that the record's digest is of, or else nobody knows.
+// that size it is the one that the record's digest is of, or else the next may tell.
 func (e *engine) listDigest(rec *Record) {
 	var buf [imaDigestInput]byte
 	input, err := rec.digestInput(&buf)
 	if err != nil {
 		return // the next record may tell
 	}
-	e.unchecked = true
 	var found []bank
 	for _, a := range algs {
 		if a.id == e.listedAlg || e.listedAlg == 0 && a.size == len(rec.Digest) {
@@ -156,12 +155,14 @@ func (e *engine) listDigest(rec *Record) {
 		if b.digest(input); len(found) > 1 && !bytes.Equal(b.room(), rec.Digest) {
 			continue
 		}
+		e.unchecked = true
 		e.listed = e.hasher(b.alg)
 		for _, l := range e.lanes {
 			l.listed = e.listed
 		}
-		break
+		return
 	}
+	e.unchecked = len(found) < 2
 }
 
 // next passes the batch on and gets an empty one.

@@ -55,6 +55,7 @@ type Follower struct {
 	head   print // of the list's first record
 	trail  trail
 	base   int64 // bytes that were deleted before the head
+	total  int   // what the kernel's count was at Pause; -1: not known
 	ended  bool  // there was nothing new
 	idle   int   // what the kernel's count was then; -1: not known
 }
@@ -99,8 +100,9 @@ func (f source) Read(p []byte) (int, error) {
 // Records that were deleted after they were read are not missed. If it cannot be
 // seen that all had been read, the error is ErrShrunk, once, and the next call
 // begins with the oldest record that is there. What was read last is known by its
-// last 32 records: violations can be in a list many times, others are taken to be
-// there once. Other errors unwrap to ErrBusy when another
+// last 32 records. A list that has crossed a kexec may have them twice: where both
+// places are there it is ErrShrunk, and where the one was deleted, and as much measured
+// since, nobody can tell. Other errors unwrap to ErrBusy when another
 // process kept the list for longer than FollowOptions.Busy, to fs.ErrNotExist
 // when there is no list, or to what Reader.Next returns; the latter stay.
 func (f *Follower) Next() (*Record, error) {
@@ -152,7 +154,12 @@ func (f *Follower) Pause() error {
 	if f.file == nil {
 		return nil
 	}
-	err := f.file.Close()
+	total, err := readCount(f.fsys, f.dir)
+	if err != nil {
+		total = -1
+	}
+	f.total = total
+	err = f.file.Close()
 	f.file = nil
 	f.ended, f.idle = false, -1
 	f.list.in.drop()
@@ -183,11 +190,15 @@ func (f *Follower) open() error {
 
 // resume goes to where the Follower was.
 func (f *Follower) resume() (found bool, err error) {
+	total := f.total // which begin forgets
 	if err := f.begin(); err != nil || f.trail.n == 0 {
 		return err == nil, err
 	}
-	if found, err = f.unchanged(); found || err != nil {
-		return found, err
+	// Fewer than there were: the same records elsewhere are others.
+	if n, err := readCount(f.fsys, f.dir); err != nil || n >= total {
+		if found, err := f.unchanged(); found || err != nil {
+			return found, err
+		}
 	}
 	place, err := f.search()
 	if err != nil || place < 0 {
@@ -245,9 +256,9 @@ func (f *Follower) retrace(place, size int64) (again trail, err error) {
 	return again, nil
 }
 
-// search looks for what was read last in a list that has changed: the place before
-// which the most of it stands, the first of several, so that none is missed. It is -1
-// where there is none.
+// search looks for what was read last in a list that has changed: the one place before
+// which it stands, as much of it as there is. It is -1 where there is none, and where
+// there are several.
 func (f *Follower) search() (place int64, err error) {
 	if err := f.begin(); err != nil {
 		return 0, err
@@ -255,8 +266,7 @@ func (f *Follower) search() (place int64, err error) {
 	list := NewReader(source{f}, &f.opts.Reader)
 	var head print
 	var seen, best trail
-	place = -1
-	most := 0
+	places := 0
 	for {
 		rec, err := list.Next()
 		if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -268,13 +278,15 @@ func (f *Follower) search() (place int64, err error) {
 		if p := seen.add(rec); seen.n == 1 {
 			head = p
 		}
-		if n, distinct := seen.overlap(&f.trail); distinct && n > most {
-			place, best, most = list.Offset(), seen, n
+		if _, distinct := seen.overlap(&f.trail); distinct {
+			place, best = list.Offset(), seen
+			places++
 		}
 	}
-	if place >= 0 {
-		f.head, f.trail, f.base = head, best, f.list.offset-place
+	if places != 1 {
+		return -1, nil
 	}
+	f.head, f.trail, f.base = head, best, f.list.offset-place
 	return place, nil
 }
 

@@ -62,14 +62,14 @@ func Recognize(head []byte) (Form, bool) {
 	return best, most > 0
 }
 
-// wellFormed counts the records at the start of b whose data has the fields of
-// their template.
+// wellFormed says how much b looks like a list: two for each record at its start
+// whose data has the fields of its template, less one where no record follows them.
 func wellFormed(b []byte, opts *ReaderOptions) int {
 	n := 0
 	for rec, err := range Records(b, opts) {
 		if err != nil {
-			if !errors.Is(err, io.ErrUnexpectedEOF) {
-				n-- // not the end of what there is, but something else
+			if n > 0 && !errors.Is(err, io.ErrUnexpectedEOF) {
+				n--
 			}
 			break
 		}
@@ -78,7 +78,7 @@ func wellFormed(b []byte, opts *ReaderOptions) int {
 				return n
 			}
 		}
-		n++
+		n += 2
 	}
 	return n
 }

@@ -31,8 +31,8 @@ type ReplayOptions struct {
 	// replace the others.
 	Hashes map[uint16]func() hash.Hash
 	// Listed is the algorithm of the digests that are listed, which Verify checks.
-	// Zero is the one that their size tells and, for SHA-256 and SM3, the first
-	// record; they are not checked where it tells neither.
+	// Zero is the one that their size tells and, for SHA-256 and SM3, the first record
+	// whose digest is right.
 	Listed uint16
 	// Workers is the number of goroutines that AddAll and Verify use, the
 	// caller's among them. Zero is one more than there are banks, at most as many as

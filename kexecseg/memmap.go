@@ -29,7 +29,20 @@ func readMemmap(fsys fs.FS) (MemoryMap, error) {
 		if err != nil {
 			return nil, fmt.Errorf("kexecseg: /%s: %w", dir, err)
 		}
-		m = append(m, MemoryRange{r, MemoryType(fields[2])})
+		t := MemoryType(fields[2])
+		if !t.known() {
+			t = Reserved // a word of another kernel, for what is not to be used
+		}
+		m = append(m, MemoryRange{r, t})
 	}
 	return m.normalize()
+}
+
+// known reports whether the type is one that a firmware map has.
+func (t MemoryType) known() bool {
+	switch t {
+	case RAM, Reserved, ACPITables, ACPINVS, Unusable, Persistent, LegacyPmem, SoftReserve:
+		return true
+	}
+	return false
 }

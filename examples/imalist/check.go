@@ -196,6 +196,8 @@ func (v *verdict) aggregates(list sequence, pcrs imalog.PCRs) error {
 			if wrong = -1; errors.Is(err, imalog.ErrAggregate) {
 				wrong = i
 			}
+		case !errors.Is(err, imalog.ErrNoAggregate):
+			wrong = -1 // of this boot nothing can be said
 		}
 		i++
 	}

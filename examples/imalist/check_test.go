@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -245,6 +246,72 @@ func TestVerifyWrongDigest(t *testing.T) {
 	if status != exitBad || !strings.Contains(out, "found: record 0: the digest listed is not that of the data") ||
 		!strings.HasSuffix(out, "NOT PROVED: 1 wrong template digest in the list\n") {
 		t.Errorf("status %d\n%s", status, out)
+	}
+}
+
+// Of SHA-256, too, whose size alone does not tell it from SM3, and in the first record.
+func TestVerifyWrongDigestSHA256(t *testing.T) {
+	list := readFile(t, mainline+"binary_runtime_measurements_sha256")
+	i := 0
+	for rec, err := range imalog.Records(list, &imalog.ReaderOptions{DigestSize: 32}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 || i == 5 {
+			rec.Digest[0] ^= 1
+		}
+		i++
+	}
+	out, _, status := run(t, list, "-", "-verify", mainline+"pcrs.txt")
+	if status != exitBad || !strings.HasSuffix(out, "NOT PROVED: 2 wrong template digests in the list\n") {
+		t.Errorf("status %d\n%s", status, out)
+	}
+}
+
+// Where nothing can be said of the last boot's boot_aggregate, that of an earlier one,
+// which other PCRs belong to, is no fault.
+func TestVerifyAggregateOfAnEarlierBoot(t *testing.T) {
+	rec := func(alg string, sum []byte) imalog.Record {
+		r := imalog.Record{PCR: imalog.DefaultPCR, Template: "ima-ng", Digest: bytes.Repeat([]byte{1}, 20)}
+		for _, f := range []string{alg + ":\x00" + string(sum), "boot_aggregate\x00"} {
+			r.Data = binary.LittleEndian.AppendUint32(r.Data, uint32(len(f)))
+			r.Data = append(r.Data, f...)
+		}
+		return r
+	}
+	pcrs := imalog.PCRs{}
+	for i := range uint32(10) {
+		pcrs[i] = imalog.Values{imalog.AlgSHA1: make([]byte, 20)}
+	}
+	old, last := rec("sha1", bytes.Repeat([]byte{7}, 20)), rec("sha256", bytes.Repeat([]byte{7}, 32))
+	for _, tt := range []struct {
+		list []imalog.Record
+		good bool
+	}{{[]imalog.Record{old, last}, true}, {[]imalog.Record{old}, false}} {
+		v := &verdict{Good: true}
+		err := v.aggregates(func(yield func(imalog.Record, error) bool) {
+			for _, r := range tt.list {
+				if !yield(r, nil) {
+					return
+				}
+			}
+		}, pcrs)
+		if err != nil || v.Good != tt.good {
+			t.Errorf("%d boots: %v, good %v: %s", len(tt.list), err, v.Good, v.Reason)
+		}
+	}
+}
+
+// What could be read of a damaged list is shown, be it one record.
+func TestSecondRecordDamaged(t *testing.T) {
+	list := readFile(t, mainline+"binary_runtime_measurements")
+	for rec := range imalog.Records(list, nil) {
+		copy(list[rec.BinarySize()+24:], "\xff\xff\xff\xff") // the length of the next one's template name
+		break
+	}
+	out, errs, status := run(t, list, "-o", "ascii", "-")
+	if !strings.Contains(out, " boot_aggregate ") || !strings.Contains(errs, "record 1") || status == 0 {
+		t.Errorf("status %d, %q, %q", status, out, errs)
 	}
 }
 

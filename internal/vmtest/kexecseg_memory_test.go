@@ -26,6 +26,9 @@ var room = Scenario{Name: "room", Boots: []func(*Guest){
 		l := &linuximage.Linux{Kernel: kernel, Initrd: bytes.NewReader(g.Initramfs()), Cmdline: g.NextCmdline()}
 		debug.FreeOSMemory()
 		l.Indirect = g.Arg("layout") == "indirect"
+		if g.Arg("initrd") == "high" { // no room for it below
+			l.Reserved = []kexecseg.Range{{Start: 160 << 20, Size: 4<<30 - 160<<20}}
+		}
 		if mib, _ := strconv.Atoi(g.Arg("big")); mib > 0 {
 			var b bytes.Buffer
 			w := newCPIOWriter(&b)
@@ -101,6 +104,14 @@ func TestMemorySizes(t *testing.T) {
 
 func TestLargeInitrd(t *testing.T) {
 	res := Run(t, Config{Scenario: "room", Kernels: []string{"6.12", "6.12"}, Memory: 2048, Args: map[string]string{"big": "150"}})
+	c := res.Capture("end")
+	Judge(t, c)
+	carried(t, res, c, "sent0")
+}
+
+// Where there is no room below 4 GiB the initrd goes above.
+func TestHighInitrd(t *testing.T) {
+	res := Run(t, Config{Scenario: "room", Kernels: []string{"6.12", "7.x"}, Memory: 6144, Args: map[string]string{"big": "150", "initrd": "high"}})
 	c := res.Capture("end")
 	Judge(t, c)
 	carried(t, res, c, "sent0")

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -239,4 +240,23 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("another tree comes back, %v", err)
 		}
 	})
+}
+
+// A tree whose properties all have one long name takes no more memory than others.
+func TestParseLongNames(t *testing.T) {
+	root := &Node{}
+	for range 1000 {
+		root.Properties = append(root.Properties, Property{Name: strings.Repeat("n", 100<<10)})
+	}
+	b, err := (&Tree{Root: root}).AppendBinary(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	tree, err := Parse(b)
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; err != nil || len(tree.Root.Properties) != 1000 || n > 16*uint64(len(b)) {
+		t.Errorf("%d bytes took %d, %v", len(b), n, err)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"strings"
 )
 
 const (
@@ -25,6 +26,7 @@ type parser struct {
 	all     []byte // the tree, totalsize bytes
 	structs block
 	strings block
+	names   string // the strings block
 	at      uint64 // offset in all
 }
 
@@ -56,6 +58,7 @@ func Parse(b []byte) (*Tree, error) {
 	if p.strings, ok = p.block(12, 32); !ok {
 		return fail(12, "the strings block is outside the tree")
 	}
+	p.names = string(p.all[p.strings.start:p.strings.end])
 	if p.structs, ok = p.block(8, 36); !ok {
 		return fail(8, "the structure block is outside the tree")
 	}
@@ -188,7 +191,7 @@ func (p *parser) property() (Property, error) {
 	if uint64(size) > p.structs.end-p.at {
 		return Property{}, p.failf("a property of %d bytes passes the end of the structure block", size)
 	}
-	name, err := p.text(p.strings.start+uint64(nameoff), p.strings.end)
+	name, err := p.name(uint64(nameoff))
 	if err != nil {
 		return Property{}, err
 	}
@@ -211,6 +214,16 @@ func (p *parser) text(at, end uint64) (string, error) {
 		}
 	}
 	return "", p.failf("a name at %#x has no end", at)
+}
+
+// name returns the name at an offset in the strings block. Names share its memory.
+func (p *parser) name(off uint64) (string, error) {
+	if off < uint64(len(p.names)) {
+		if i := strings.IndexByte(p.names[off:], 0); i >= 0 {
+			return p.names[off : off+uint64(i)], nil
+		}
+	}
+	return "", p.failf("a name at %#x has no end", p.strings.start+off)
 }
 
 // afterNUL returns the offset after the next NUL, which text has found.

@@ -1,6 +1,7 @@
 package linuximage
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -52,18 +53,9 @@ func (p *armPlan) image(ctx context.Context, planner *kexecseg.Planner) (*kexecs
 	planner.Reserved = append(planner.Reserved, p.tree.reservedRanges()...)
 
 	kernel := p.kernel.part()
-	// The initrd must lie in a window that begins at the kernel's gibibyte.
-	at, err := planner.Place(kernel.Piece)
-	if err != nil {
-		return nil, err
-	}
-	kernel.Min, kernel.Max = at[0].Start-kernel.Offset, at[0].End()
-	window := kexecseg.Range{Start: at[0].Start &^ (1<<30 - 1), Size: armInitrdSpan}
-
 	var initrd, ima *part
 	if p.initrd.size > 0 {
 		initrd = armPart("initrd", p.initrd.size)
-		initrd.Min, initrd.Max = window.Start, window.End()
 		initrd.fill = func(buf []byte) error { return p.initrd.read(buf, 0) }
 	}
 	if p.imaSize > 0 {
@@ -76,8 +68,29 @@ func (p *armPlan) image(ctx context.Context, planner *kexecseg.Planner) (*kexecs
 	tree.Align = armTreeMax
 	jump := armPart("trampoline", armTrampolineSize)
 	img := &kexecseg.Image{Flags: kexecseg.ArchARM64}
-	if img.Segments, err = assemble(ctx, planner, kernel, initrd, ima, tree, jump); err != nil {
-		return nil, err
+	var first error
+	for {
+		// The initrd must lie in a window that begins at the kernel's gibibyte. Where it
+		// has no place in it the kernel goes to the next one.
+		at, err := planner.Place(kernel.Piece)
+		if err != nil {
+			return nil, cmp.Or(first, err)
+		}
+		kernel.Min, kernel.Max = at[0].Start-kernel.Offset, at[0].End()
+		window := kexecseg.Range{Start: at[0].Start &^ (1<<30 - 1), Size: armInitrdSpan}
+		if initrd != nil {
+			initrd.Min, initrd.Max = window.Start, window.End()
+		}
+		img.Segments, err = assemble(ctx, planner, kernel, initrd, ima, tree, jump)
+		if err == nil {
+			break
+		}
+		var none *kexecseg.PlacementError
+		if !errors.As(err, &none) || initrd == nil || none.Piece.Name != initrd.Name {
+			return nil, err
+		}
+		first = cmp.Or(first, err)
+		kernel.Min, kernel.Max = window.Start+1<<30, 0
 	}
 
 	if initrd != nil {

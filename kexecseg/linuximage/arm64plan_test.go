@@ -423,3 +423,41 @@ func FuzzARMImage(f *testing.F) {
 		}
 	})
 }
+
+func TestARMCommandLine(t *testing.T) {
+	for size, ok := range map[int]bool{2047: true, 2048: false} {
+		l := armLinux()
+		l.Cmdline = strings.Repeat("a", size)
+		if _, err := tryPlan(l, armRoot(t, armMachine), 5000, nil); (err == nil) != ok {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+	}
+}
+
+// Where the initrd has no place in the kernel's window, the kernel goes to another.
+func TestARMInitrdWindow(t *testing.T) {
+	l := armLinux()
+	l.Initrd = bytes.NewReader(make([]byte, 100<<20))
+	root := armRoot(t, armMachine)
+	root["proc/meminfo"] = &fstest.MapFile{Data: []byte("MemTotal: 2097152 kB\n")}
+	high := kexecseg.Range{Start: 0x80_0000_0000, Size: 1 << 30}
+	memory := kexecseg.MemoryMap{
+		{Range: kexecseg.Range{Start: 0x8000_0000, Size: 64 << 20}, Type: kexecseg.RAM},
+		{Range: kexecseg.Range{Start: 0x8400_0000, Size: 960 << 20}, Type: kexecseg.CrashKernel},
+		{Range: high, Type: kexecseg.RAM},
+	}
+	img, err := l.Plan(context.Background(), &kexecseg.Request{Memory: memory, IMASize: 5000, Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range img.Segments {
+		if len(s.Buf) >= 3<<20 && !high.Contains(s.Phys) {
+			t.Errorf("%d bytes at %v", len(s.Buf), s.Phys)
+		}
+	}
+	memory[2].Size = 64 << 20 // no place at all
+	var none *kexecseg.PlacementError
+	if _, err := l.Plan(context.Background(), &kexecseg.Request{Memory: memory, IMASize: 5000, Root: root}); !errors.As(err, &none) || none.Piece.Name != "initrd" {
+		t.Errorf("no place: %v", err)
+	}
+}

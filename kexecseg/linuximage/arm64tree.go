@@ -36,6 +36,7 @@ const (
 	propUEFI        = "linux,uefi-system-table"
 	kaslrSeedSize   = 8
 	rngSeedSize     = 128
+	armCmdlineMax   = 2047 // COMMAND_LINE_SIZE of arch/arm64/include/uapi/asm/setup.h, less the NUL
 )
 
 // staleProperties of /chosen describe this boot, or an earlier kexec, and must not
@@ -167,6 +168,9 @@ func (t *armTree) setSeeds() error {
 func (t *armTree) setCmdline(cmdline string) error {
 	if i := strings.IndexByte(cmdline, 0); i >= 0 {
 		return fmt.Errorf("linuximage: the command line has a NUL at byte %d", i)
+	}
+	if n := len(cmdline); n > armCmdlineMax {
+		return fmt.Errorf("linuximage: the command line has %d bytes, and an arm64 kernel takes %d", n, armCmdlineMax)
 	}
 	t.chosen.Set(propArgs, append([]byte(cmdline), 0))
 	return nil

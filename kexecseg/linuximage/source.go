@@ -56,6 +56,9 @@ func newSource(r io.ReaderAt) (source, error) {
 
 // read fills buf from off; less is an error.
 func (s source) read(buf []byte, off uint64) error {
+	if len(buf) == 0 {
+		return nil
+	}
 	n, err := s.ReadAt(buf, int64(off))
 	if n == len(buf) {
 		return nil

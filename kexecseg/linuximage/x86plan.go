@@ -3,6 +3,7 @@ package linuximage
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -57,7 +58,14 @@ func (p *x86Plan) image(ctx context.Context, planner *kexecseg.Planner) (*kexecs
 		check = p.part("purgatory", purgatory.Size())
 	}
 	img := &kexecseg.Image{Flags: kexecseg.ArchX86_64}
-	if img.Segments, err = assemble(ctx, planner, kernel, initrd, ima, params, check); err != nil {
+	img.Segments, err = assemble(ctx, planner, kernel, initrd, ima, params, check)
+	var none *kexecseg.PlacementError
+	if errors.As(err, &none) && initrd != nil && none.Piece.Name == initrd.Name && p.kernel.above4G {
+		// initrd_addr_max is for boot loaders that know no other place.
+		initrd.Max = 0
+		img.Segments, err = assemble(ctx, planner, kernel, initrd, ima, params, check)
+	}
+	if err != nil {
 		return nil, err
 	}
 

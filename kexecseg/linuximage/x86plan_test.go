@@ -320,3 +320,59 @@ func TestDamagedMachine(t *testing.T) {
 		}
 	}
 }
+
+func TestNoKernel(t *testing.T) {
+	var image *ImageError
+	if _, err := tryPlan(&Linux{}, testRoot(t, biosMachine), 5000, nil); !errors.As(err, &image) {
+		t.Errorf("planned without a kernel: %v", err)
+	}
+}
+
+// What the firmware calls by a word that is not known is not the next kernel's to use.
+func TestUnknownFirmwareType(t *testing.T) {
+	root := testRoot(t, efiMachine)
+	reserved := 0
+	for name, f := range root {
+		if strings.HasPrefix(name, "sys/firmware/memmap/") && strings.TrimSpace(string(f.Data)) == "Reserved" {
+			root[name] = &fstest.MapFile{Data: []byte("Device reserved\n")}
+			reserved++
+		}
+	}
+	for _, r := range plan(t, testLinux(), root, 5000).e820 {
+		if r.Type == "2" {
+			reserved--
+		}
+	}
+	if reserved != 0 {
+		t.Errorf("%d ranges are missing", reserved)
+	}
+}
+
+// An initrd goes above 4 GiB where there is no room below, if the kernel can read it there.
+func TestInitrdAbove4G(t *testing.T) {
+	root := testRoot(t, biosMachine)
+	root["proc/meminfo"] = &fstest.MapFile{Data: []byte("MemTotal: 8388608 kB\n")}
+	memory := kexecseg.MemoryMap{
+		{Range: kexecseg.Range{Start: 1 << 20, Size: 127 << 20}, Type: kexecseg.RAM},
+		{Range: kexecseg.Range{Start: 1 << 32, Size: 7 << 30}, Type: kexecseg.RAM},
+	}
+	for _, high := range []bool{true, false} {
+		l := testLinux()
+		l.Initrd = bytes.NewReader(make([]byte, 200<<20))
+		if !high {
+			l.Kernel = bytes.NewReader(testKernel(1<<20, func(h []byte) { h[offXLoadFlags] &^= loadedAbove4G }))
+		}
+		img, err := l.Plan(context.Background(), &kexecseg.Request{Memory: memory, IMASize: 5000, Root: root})
+		if (err == nil) != high {
+			t.Errorf("a kernel that reads it there: %v; %v", high, err)
+		}
+		if err != nil {
+			continue
+		}
+		for _, s := range img.Segments {
+			if len(s.Buf) >= 200<<20 && s.Phys.Start < 1<<32 {
+				t.Errorf("it is at %v", s.Phys)
+			}
+		}
+	}
+}

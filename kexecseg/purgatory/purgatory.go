@@ -52,7 +52,7 @@ const COM1 = 0x3f8
 
 // Params is what a purgatory is to do.
 type Params struct {
-	Entry    uint64 // physical address to jump to, with every register but RSI zero
+	Entry    uint64 // physical address to jump to
 	Argument uint64 // RSI: the address of boot_params
 
 	// Regions is what is hashed, in this order, as kexecseg.Image.SHARegions
