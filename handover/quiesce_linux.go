@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // StopProcesses is the Quiescer that stops every other process with SIGSTOP and
@@ -36,9 +39,9 @@ func (s *StopProcesses) Suspend(ctx context.Context) error {
 }
 
 func (s *StopProcesses) stopAll(ctx context.Context) error {
-	seen := map[process]time.Time{}
+	idle := map[string]idle{}
 	for {
-		running, err := s.signalRunning(seen)
+		running, err := s.signalRunning(idle)
 		if err != nil {
 			return err
 		}
@@ -53,14 +56,9 @@ func (s *StopProcesses) stopAll(ctx context.Context) error {
 	}
 }
 
-// inKernel is how long a process in uninterruptible sleep is waited for: its
-// signal is pending and stops it on its way back to user space, which may be
-// never while it waits for one that is stopped (vfork).
-const inKernel = time.Second
-
 // signalRunning sends SIGSTOP, once, to what runs, and counts what does not stand still
 // yet.
-func (s *StopProcesses) signalRunning(seen map[process]time.Time) (running int, err error) {
+func (s *StopProcesses) signalRunning(idle map[string]idle) (running int, err error) {
 	dir, err := os.ReadDir("/proc")
 	if err != nil {
 		return 0, err
@@ -75,16 +73,13 @@ func (s *StopProcesses) signalRunning(seen map[process]time.Time) (running int, 
 			continue // gone, or nothing to stop
 		}
 		p := process{pid, leader.start}
-		since, known := seen[p]
-		if standsStill(e.Name(), known && time.Since(since) > inKernel) {
+		sent := slices.Contains(s.stopped, p)
+		if standsStill("/proc/"+e.Name()+"/task/", sent, idle) {
 			continue
 		}
 		running++
-		if !known {
-			seen[p] = time.Now()
-		}
 		// Where the leader is stopped, by whomever, its other threads are on their way.
-		if leader.state == 'T' || slices.Contains(s.stopped, p) {
+		if sent || leader.state == 'T' {
 			continue
 		}
 		if err := signal(pid, syscall.SIGSTOP); err != nil {
@@ -100,21 +95,65 @@ func (s *StopProcesses) signalRunning(seen map[process]time.Time) (running int, 
 
 // standsStill looks at every thread of a process: its leader may be gone, or
 // stopped first, while others run.
-func standsStill(pid string, sleepers bool) bool {
-	tasks, err := os.ReadDir("/proc/" + pid + "/task")
+func standsStill(dir string, sent bool, idle map[string]idle) bool {
+	tasks, err := os.ReadDir(dir)
 	if err != nil {
 		return true // gone
 	}
 	for _, task := range tasks {
-		st, err := readStat("/proc/" + pid + "/task/" + task.Name() + "/stat")
+		thread := dir + task.Name()
+		st, err := readStat(thread + "/stat")
 		if err != nil {
 			continue
 		}
-		if !strings.ContainsRune("TtZX", st.state) && !(sleepers && st.state == 'D') {
+		if !strings.ContainsRune("TtZX", st.state) && !(sent && st.state == 'D' && sleeps(thread, idle)) {
 			return false
 		}
 	}
 	return true
+}
+
+// An idle thread was seen in uninterruptible sleep, and that sleep's number.
+type idle struct {
+	since    time.Time
+	switches string
+}
+
+// asleepFor is how long one uninterruptible sleep is waited for: a disk answers sooner,
+// and a server that is gone never.
+const asleepFor = 5 * time.Second
+
+// sleeps reports whether a thread in uninterruptible sleep will measure nothing: its
+// signal is pending and stops it on its way back to user space, which may be never while
+// it waits for a child that is stopped (vfork). What reads a file to measure it sleeps
+// for moments, again and again.
+func sleeps(thread string, seen map[string]idle) bool {
+	if call, err := os.ReadFile(thread + "/syscall"); err == nil {
+		number, _, _ := strings.Cut(string(call), " ")
+		if waitsForChild(number) {
+			return true
+		}
+	}
+	var switches string
+	status, _ := os.ReadFile(thread + "/status")
+	for line := range strings.Lines(string(status)) {
+		if n, ok := strings.CutPrefix(line, "voluntary_ctxt_switches:"); ok {
+			switches = n
+		}
+	}
+	last, known := seen[thread]
+	if !known || last.switches != switches {
+		seen[thread] = idle{time.Now(), switches}
+		return false
+	}
+	return time.Since(last.since) > asleepFor
+}
+
+// waitsForChild tells the system calls that wait for a child to execute another program.
+func waitsForChild(number string) bool {
+	const vfork = 58 // of x86-64; newer architectures have clone for it
+	n, err := strconv.Atoi(number)
+	return err == nil && (n == unix.SYS_CLONE || n == unix.SYS_CLONE3 || n == vfork && runtime.GOARCH == "amd64")
 }
 
 // Resume continues the processes that Suspend stopped, last first.

@@ -2,12 +2,17 @@ package handover
 
 import (
 	"context"
+	"encoding/binary"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"runtime"
 	"strconv"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/imakexec/imakexec/internal/testenv"
 )
 
 // TestMain lets the test binary be the process that is stopped, or that seals.
@@ -79,6 +84,115 @@ func TestStopProcesses(t *testing.T) {
 	}
 	wantState(t, running, false)
 	wantState(t, stopped, true) // it was stopped before, by somebody else
+}
+
+// A process that waits in vfork(2) for a child that is stopped stands still.
+func TestStopProcessesVfork(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		testenv.Skip(t, "runs x86-64 code")
+	}
+	path := filepath.Join(t.TempDir(), "vforks")
+	if err := os.WriteFile(path, vforks(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		cmd.Wait()
+	})
+	parent := cmd.Process.Pid
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		if st, err := readStat(statOf(parent)); err == nil && st.state == 'D' {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("it does not wait for its child")
+		}
+	}
+	s := &StopProcesses{Keep: func(pid int) bool {
+		group, err := syscall.Getpgid(pid)
+		return err != nil || group != parent
+	}}
+	start := time.Now()
+	if err := s.Suspend(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(start); took > asleepFor {
+		t.Errorf("Suspend took %v, as long as for a process of which nothing is known", took)
+	}
+	if len(s.stopped) != 2 {
+		t.Errorf("%d processes are stopped, want parent and child", len(s.stopped))
+	}
+	if err := s.Resume(); err != nil {
+		t.Error(err)
+	}
+}
+
+// vforks is a program for x86-64 that calls vfork(2), and whose child waits for ever.
+func vforks() []byte {
+	code := []byte{
+		0xb8, 58, 0, 0, 0, 0x0f, 0x05, // vfork
+		0x85, 0xc0, 0x75, 0x09, // in the parent, skip
+		0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7, // pause, again and again
+		0xb8, 60, 0, 0, 0, 0x31, 0xff, 0x0f, 0x05, // exit(0)
+	}
+	const base, headers = 0x400000, 64 + 56
+	le := binary.LittleEndian
+	b := make([]byte, headers, headers+len(code))
+	copy(b, "\x7fELF\x02\x01\x01")
+	le.PutUint16(b[16:], 2)  // executable
+	le.PutUint16(b[18:], 62) // x86-64
+	le.PutUint32(b[20:], 1)
+	le.PutUint64(b[24:], base+headers)
+	le.PutUint64(b[32:], 64) // program headers
+	le.PutUint16(b[52:], 64)
+	le.PutUint16(b[54:], 56)
+	le.PutUint16(b[56:], 1)
+	ph := b[64:]
+	le.PutUint32(ph, 1)     // PT_LOAD
+	le.PutUint32(ph[4:], 5) // to be read and run
+	le.PutUint64(ph[16:], base)
+	le.PutUint64(ph[24:], base)
+	le.PutUint64(ph[32:], uint64(headers+len(code)))
+	le.PutUint64(ph[40:], uint64(headers+len(code)))
+	le.PutUint64(ph[48:], 0x1000)
+	return append(b, code...)
+}
+
+// Without that, a sleep counts for as long as it is the same one.
+func TestSleeps(t *testing.T) {
+	dir := t.TempDir()
+	thread := filepath.Join(dir, "1")
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(thread, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(thread, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]idle{}
+	ago := func() { // as if asleepFor had passed
+		seen[thread] = idle{time.Now().Add(-asleepFor - 1), seen[thread].switches}
+	}
+	write("syscall", "257 0x3 0x7f2e69820000\n") // openat
+	write("status", "Name:\tx\nvoluntary_ctxt_switches:\t17\nnonvoluntary_ctxt_switches:\t5\n")
+	if sleeps(thread, seen) {
+		t.Error("at once")
+	}
+	ago()
+	write("status", "Name:\tx\nvoluntary_ctxt_switches:\t18\nnonvoluntary_ctxt_switches:\t5\n")
+	if sleeps(thread, seen) {
+		t.Error("another sleep")
+	}
+	ago()
+	if !sleeps(thread, seen) {
+		t.Error("the same sleep")
+	}
 }
 
 func TestStopProcessesCanceled(t *testing.T) {
