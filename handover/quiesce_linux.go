@@ -73,13 +73,13 @@ func (s *StopProcesses) signalRunning(idle map[string]idle) (running int, err er
 			continue // gone, or nothing to stop
 		}
 		p := process{pid, leader.start}
-		sent := slices.Contains(s.stopped, p)
+		// Where the leader is stopped, by whomever, its other threads are on their way.
+		sent := leader.state == 'T' || slices.Contains(s.stopped, p)
 		if standsStill("/proc/"+e.Name()+"/task/", sent, idle) {
 			continue
 		}
 		running++
-		// Where the leader is stopped, by whomever, its other threads are on their way.
-		if sent || leader.state == 'T' {
+		if sent {
 			continue
 		}
 		if err := signal(pid, syscall.SIGSTOP); err != nil {
