@@ -39,9 +39,9 @@ func (s *StopProcesses) Suspend(ctx context.Context) error {
 }
 
 func (s *StopProcesses) stopAll(ctx context.Context) error {
-	idle := map[string]idle{}
+	seen := map[string]idle{}
 	for {
-		running, err := s.signalRunning(idle)
+		running, err := s.signalRunning(seen)
 		if err != nil {
 			return err
 		}
@@ -58,7 +58,7 @@ func (s *StopProcesses) stopAll(ctx context.Context) error {
 
 // signalRunning sends SIGSTOP, once, to what runs, and counts what does not stand still
 // yet.
-func (s *StopProcesses) signalRunning(idle map[string]idle) (running int, err error) {
+func (s *StopProcesses) signalRunning(seen map[string]idle) (running int, err error) {
 	dir, err := os.ReadDir("/proc")
 	if err != nil {
 		return 0, err
@@ -75,7 +75,7 @@ func (s *StopProcesses) signalRunning(idle map[string]idle) (running int, err er
 		p := process{pid, leader.start}
 		// Where the leader is stopped, by whomever, its other threads are on their way.
 		sent := leader.state == 'T' || slices.Contains(s.stopped, p)
-		if standsStill("/proc/"+e.Name()+"/task/", sent, idle) {
+		if standsStill("/proc/"+e.Name()+"/task/", sent, seen) {
 			continue
 		}
 		running++
@@ -95,7 +95,7 @@ func (s *StopProcesses) signalRunning(idle map[string]idle) (running int, err er
 
 // standsStill looks at every thread of a process: its leader may be gone, or
 // stopped first, while others run.
-func standsStill(dir string, sent bool, idle map[string]idle) bool {
+func standsStill(dir string, sent bool, seen map[string]idle) bool {
 	tasks, err := os.ReadDir(dir)
 	if err != nil {
 		return true // gone
@@ -106,7 +106,7 @@ func standsStill(dir string, sent bool, idle map[string]idle) bool {
 		if err != nil {
 			continue
 		}
-		if !strings.ContainsRune("TtZX", st.state) && !(sent && st.state == 'D' && sleeps(thread, idle)) {
+		if !strings.ContainsRune("TtZX", st.state) && !(sent && st.state == 'D' && sleeps(thread, seen)) {
 			return false
 		}
 	}
