@@ -29,23 +29,8 @@ import (
 // elsewhere measures an event through the same journal, as another process does.
 func (b *bench) elsewhere(name string) {
 	b.Helper()
-	boot, err := fs.ReadFile(b.FS(), "proc/sys/kernel/random/boot_id")
-	if err != nil {
-		b.Fatal(err)
-	}
-	j, err := events.OpenJournal(b.opts.StateDir, &events.JournalOptions{BootID: strings.TrimSpace(string(boot))})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer j.Close()
-	rec, err := events.NewRecord(name, []byte(name), nil)
-	if err != nil {
-		b.Fatal(err)
-	}
 	_, count := b.List()
-	if _, err := (&events.Measurer{TPM: b.TPM(), Journal: j}).Measure(context.Background(), &rec, count); err != nil {
-		b.Fatal(err)
-	}
+	b.journaled(imalog.DefaultPCR, name, count)
 }
 
 func (b *bench) values() imalog.Values {
