@@ -272,12 +272,14 @@ func (s strayAfterError) Send(cmd []byte) ([]byte, error) {
 	return rsp, err
 }
 
+func isExtend(cmd []byte) bool { return bytes.Equal(cmd[6:10], []byte{0, 0, 1, 0x82}) }
+
 // blindTPM answers success to an extend and does nothing.
 type blindTPM struct{ *softtpm.TPM }
 
 func (b blindTPM) Send(cmd []byte) ([]byte, error) {
 	cmd = bytes.Clone(cmd)
-	if bytes.Equal(cmd[6:10], []byte{0, 0, 1, 0x82}) {
+	if isExtend(cmd) {
 		copy(cmd[10:], []byte{0x40, 0, 0, 7}) // TPM_RH_NULL
 	}
 	return b.TPM.Send(cmd)
@@ -299,7 +301,7 @@ type onExtend struct {
 }
 
 func (o onExtend) Send(cmd []byte) ([]byte, error) {
-	if bytes.Equal(cmd[6:10], []byte{0, 0, 1, 0x82}) {
+	if isExtend(cmd) {
 		o.tell()
 	}
 	return o.TPM.Send(cmd)

@@ -111,16 +111,9 @@ func (b *bench) journaled(pcr uint32, name string, count int) {
 // space: kexec_execute does not count what comes to lie behind it.
 func TestKernelStarvedDuringSeal(t *testing.T) {
 	atReading(t, func(b *bench, tpm *commandHook) {
-		set := func(v imalog.Values) {
-			for alg, value := range v {
-				if err := b.soft.Set(tpm2.TPMAlgID(alg), imalog.DefaultPCR, value); err != nil {
-					b.Fatal(err)
-				}
-			}
-		}
 		before := b.values()
 		b.record("ima-ng", someDigest, "/slow\x00")
-		set(before)
+		b.setPCR(before)
 		list, _ := b.List()
 		tpm.do = func(cc tpm2.TPMCC) {
 			if cc != tpm2.TPMCCPCRExtend {
@@ -136,7 +129,7 @@ func TestKernelStarvedDuringSeal(t *testing.T) {
 			if err := end.Add(&slow); err != nil {
 				b.Fatal(err)
 			}
-			set(end.Values())
+			b.setPCR(end.Values())
 		}
 	}, func(b *bench, n int, r *handover.Report) {
 		if b.auditAlone(r); b.Failed() {

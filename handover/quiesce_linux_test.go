@@ -2,7 +2,6 @@ package handover
 
 import (
 	"context"
-	"encoding/binary"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -140,27 +139,8 @@ func vforks() []byte {
 		0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7, // pause, again and again
 		0xb8, 60, 0, 0, 0, 0x31, 0xff, 0x0f, 0x05, // exit(0)
 	}
-	const base, headers = 0x400000, 64 + 56
-	le := binary.LittleEndian
-	b := make([]byte, headers, headers+len(code))
-	copy(b, "\x7fELF\x02\x01\x01")
-	le.PutUint16(b[16:], 2)  // executable
-	le.PutUint16(b[18:], 62) // x86-64
-	le.PutUint32(b[20:], 1)
-	le.PutUint64(b[24:], base+headers)
-	le.PutUint64(b[32:], 64) // program headers
-	le.PutUint16(b[52:], 64)
-	le.PutUint16(b[54:], 56)
-	le.PutUint16(b[56:], 1)
-	ph := b[64:]
-	le.PutUint32(ph, 1)     // PT_LOAD
-	le.PutUint32(ph[4:], 5) // to be read and run
-	le.PutUint64(ph[16:], base)
-	le.PutUint64(ph[24:], base)
-	le.PutUint64(ph[32:], uint64(headers+len(code)))
-	le.PutUint64(ph[40:], uint64(headers+len(code)))
-	le.PutUint64(ph[48:], 0x1000)
-	return append(b, code...)
+	const headers = 64 + 56
+	return testenv.ELF(code, headers, headers)
 }
 
 // Without that, a sleep counts for as long as it is the same one.

@@ -146,38 +146,31 @@ func TestPCRStandsStill(t *testing.T) {
 	}
 }
 
-// lateTPM extends one record so many readings of the PCR after it was listed.
-type lateTPM struct {
-	transport.TPM
-	reads int
-	then  func()
-}
-
-func (l *lateTPM) Send(in []byte) ([]byte, error) {
-	out, err := l.TPM.Send(in)
-	if l.then != nil && len(in) >= 10 && tpm2.TPMCC(binary.BigEndian.Uint32(in[6:])) == tpm2.TPMCCPCRRead {
-		if l.reads--; l.reads == 0 {
-			l.then()
-		}
-	}
-	return out, err
-}
-
-// measure lists a record of b's machine.
-func (l *lateTPM) measure(b *bench, reads int) {
+// setPCR gives PCR 10 a value.
+func (b *bench) setPCR(v imalog.Values) {
 	b.Helper()
-	set := func(v imalog.Values) {
-		for alg, value := range v {
-			if err := b.soft.Set(tpm2.TPMAlgID(alg), imalog.DefaultPCR, value); err != nil {
-				b.Fatal(err)
-			}
+	for alg, value := range v {
+		if err := b.soft.Set(tpm2.TPMAlgID(alg), imalog.DefaultPCR, value); err != nil {
+			b.Fatal(err)
 		}
 	}
+}
+
+// measureLate lists a record that tpm extends so many readings of the PCR afterwards.
+func (b *bench) measureLate(tpm *commandHook, reads int) {
+	b.Helper()
 	before := b.values()
 	b.measure(1)
 	after := b.values()
-	set(before)
-	l.reads, l.then = reads, func() { set(after) }
+	b.setPCR(before)
+	tpm.do = func(cc tpm2.TPMCC) {
+		if cc != tpm2.TPMCCPCRRead {
+			return
+		}
+		if reads--; reads == 0 {
+			b.setPCR(after)
+		}
+	}
 }
 
 // A machine that takes long over a look, or a TPM that takes long over an extend, is not
@@ -194,15 +187,15 @@ func TestPCRTakesLong(t *testing.T) {
 	for _, reads := range []int{1, 2, 20} {
 		t.Run(fmt.Sprintf("an extend, for %d looks", reads), func(t *testing.T) {
 			b := newBench(t, nil)
-			late := &lateTPM{TPM: b.TPM()}
+			late := &commandHook{TPM: b.TPM()}
 			b.opts.TPM = late
 			b.measure(3)
-			late.measure(b, reads)
+			b.measureLate(late, reads)
 			if list := b.attestable(); list.Count != 5 {
 				t.Errorf("%d records are proved, want 5", list.Count)
 			}
 			h := b.load()
-			late.measure(b, reads)
+			b.measureLate(late, reads)
 			b.complete(h, 1)
 		})
 	}

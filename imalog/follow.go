@@ -159,7 +159,15 @@ func (f *Follower) Pause() error {
 		total = -1
 	}
 	f.total = total
-	err = f.file.Close()
+	return f.close()
+}
+
+// close closes the file.
+func (f *Follower) close() error {
+	if f.file == nil {
+		return nil
+	}
+	err := f.file.Close()
 	f.file = nil
 	f.ended, f.idle = false, -1
 	f.list.in.drop()
@@ -168,7 +176,7 @@ func (f *Follower) Pause() error {
 
 // Close ends the Follower.
 func (f *Follower) Close() error {
-	err := f.Pause()
+	err := f.close()
 	if f.list.err == nil {
 		f.list.err = fs.ErrClosed
 	}
@@ -183,19 +191,18 @@ func (f *Follower) open() error {
 		f.list.count, f.list.offset, f.base, f.trail = 0, 0, 0, trail{}
 	}
 	if err != nil {
-		f.Pause()
+		f.close()
 	}
 	return err
 }
 
 // resume goes to where the Follower was.
 func (f *Follower) resume() (found bool, err error) {
-	total := f.total // which begin forgets
 	if err := f.begin(); err != nil || f.trail.n == 0 {
 		return err == nil, err
 	}
 	// Fewer than there were: the same records elsewhere are others.
-	if n, err := readCount(f.fsys, f.dir); err != nil || n >= total {
+	if n, err := readCount(f.fsys, f.dir); err != nil || n >= f.total {
 		if found, err := f.unchanged(); found || err != nil {
 			return found, err
 		}
@@ -310,7 +317,7 @@ func (f *Follower) skip(n int64) error {
 
 // begin opens the first file of the list: the staged one if there is one.
 func (f *Follower) begin() error {
-	if err := f.Pause(); err != nil {
+	if err := f.close(); err != nil {
 		return err
 	}
 	var missing error

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"io/fs"
@@ -221,18 +220,11 @@ func TestCapturedReplay(t *testing.T) {
 func TestCapturedBig(t *testing.T) {
 	c := captured{"testdata/big/6.12-cloud"}
 	list := c.read(t, "beginning")
+	m := newMachine(t)
 	for i := range 25000 {
 		path := fmt.Sprintf("/d/big-%06d", i)
 		sum := sha256.Sum256([]byte(path + "\n"))
-		rec := Record{PCR: DefaultPCR, Template: "ima-sig"}
-		for _, f := range []string{"sha256:\x00" + string(sum[:]), path + "\x00", ""} {
-			rec.Data = binary.LittleEndian.AppendUint32(rec.Data, uint32(len(f)))
-			rec.Data = append(rec.Data, f...)
-		}
-		var err error
-		if rec.Digest, err = rec.AppendDigest(nil, AlgSHA1); err != nil {
-			t.Fatal(err)
-		}
+		rec := m.record("ima-sig", "sha256:\x00"+string(sum[:]), path+"\x00", "")
 		list, _ = rec.AppendBinary(list)
 	}
 	const captured = "e0788e9381db19d6d855d44a2f03819f6ab68a51a6149e7f7a8db38b26ca8552"

@@ -396,11 +396,7 @@ func (m *Machine) kexecExecute() error {
 		}
 		f.ListSize += uint64(rec.KernelSize())
 	}
-	payload, err := f.AppendText(nil)
-	if err != nil {
-		return err
-	}
-	rec, err := events.NewRecord(events.KexecExecute, payload, nil)
+	rec, err := events.PredictExecute(f, nil)
 	if err != nil {
 		return err
 	}

@@ -279,9 +279,9 @@ func (l *Ledger) Counted() (records int, size uint64) {
 			size += uint64(s.end - s.start)
 		}
 	}
-	if l.Pending() > 0 {
+	if pending := l.Pending(); pending > 0 {
+		records -= pending
 		for rec := range imalog.Records(l.tail, nil) {
-			records--
 			size -= uint64(rec.KernelSize())
 		}
 	}

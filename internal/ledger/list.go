@@ -1,6 +1,10 @@
 package ledger
 
-import "github.com/imakexec/imakexec/imalog"
+import (
+	"iter"
+
+	"github.com/imakexec/imakexec/imalog"
+)
 
 // A List is what the PCR proves of the list: see handover.List.
 type List struct {
@@ -22,17 +26,32 @@ func (l *Ledger) List() *List {
 	} else {
 		list.Binary, list.Count, own = append(l.body, rest...), l.records+n, append(own, more...)
 	}
-	i, off := 0, 0
-	for rec := range imalog.Records(list.Binary, nil) {
-		if len(own) == 0 {
-			break
+	if len(own) > 0 {
+		i := 0
+		for _, isOwn := range records(list.Binary, own) {
+			if isOwn {
+				list.Own = append(list.Own, i)
+			}
+			i++
 		}
-		if own[0].start == off {
-			list.Own = append(list.Own, i)
-			own = own[1:]
-		}
-		off += rec.BinarySize()
-		i++
 	}
 	return list
+}
+
+// records goes through an encoded list and tells which records are user space's.
+func records(list []byte, own []span) iter.Seq2[[]byte, bool] {
+	return func(yield func([]byte, bool) bool) {
+		off := 0
+		for rec := range imalog.Records(list, nil) {
+			end := off + rec.BinarySize()
+			isOwn := len(own) > 0 && own[0].start == off
+			if isOwn {
+				own = own[1:]
+			}
+			if !yield(list[off:end], isOwn) {
+				return
+			}
+			off = end
+		}
+	}
 }

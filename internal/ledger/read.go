@@ -20,16 +20,21 @@ var ErrNoList = errors.New("no IMA measurement list")
 type Kernel struct {
 	Records  int    // in its list
 	Size     uint64 // their bytes, as the kernel counts them
+	headless bool   // the list as it was first read lacked its oldest records
+	old      int    // records of template "ima"
+	first    int    // the first record that no kernel restores,
+	refused  error  // and why; nil: there is none
+	ThisBoot
+}
+
+// ThisBoot is what the records of the present boot tell.
+type ThisBoot struct {
 	Alg      uint16 // of the digests that it makes (ima_hash=); 0: not seen
 	algOf    string // the record that tells, "boot_aggregate" being the poorer source
 	Critical bool   // it measures critical data
 	Segment  uint64 // kexec_segment_size of its own last kexec_load
-	Headless bool   // the list as it was first read lacked its oldest records
-	deleted  uint64 // how many these were, as far as its own events tell: it goes on
-	gone     uint64 // counting them, and their bytes
-	old      int    // records of template "ima"
-	first    int    // the first record that no kernel restores,
-	refused  error  // and why; nil: there is none
+	deleted  uint64 // the oldest records that the list lacks and that its own events
+	gone     uint64 // go on counting, and their bytes
 }
 
 // read takes over what the kernel has added to its list.
@@ -65,7 +70,7 @@ func (l *Ledger) read(ctx context.Context) error {
 // the kernel says in its next event. Not known: records were deleted, and no event since
 // tells how many it counts.
 func (k *Kernel) Counts() (records, size uint64, known bool) {
-	return uint64(k.Records) + k.deleted, imalog.HeaderSize + k.Size + k.gone, !k.Headless || k.deleted > 0
+	return uint64(k.Records) + k.deleted, imalog.HeaderSize + k.Size + k.gone, !k.headless || k.deleted > 0
 }
 
 // Refused says whether the list has a record that no kernel restores: that one and
@@ -87,7 +92,7 @@ func (l *Ledger) add(rec *imalog.Record) error {
 	l.tail = b
 	l.tailRecords++
 	if l.kernel.Records == 0 {
-		l.kernel.Headless = !rec.BootAggregate()
+		l.kernel.headless = !rec.BootAggregate()
 	}
 	l.kernel.notice(rec)
 	l.kernel.Records++
@@ -133,17 +138,13 @@ func (l *Ledger) reread() error {
 
 // kernelRecords are those of the kernel that were read, encoded.
 func (l *Ledger) kernelRecords() (all [][]byte) {
-	own, off := l.own, 0
-	for _, part := range [][]byte{l.body, l.tail} {
-		for rec := range imalog.Records(part, nil) {
-			size := rec.BinarySize()
-			if len(own) > 0 && own[0].start == off {
-				own = own[1:]
-			} else {
-				all = append(all, part[:size])
-			}
-			part, off = part[size:], off+size
+	for rec, isOwn := range records(l.body, l.own) {
+		if !isOwn {
+			all = append(all, rec)
 		}
+	}
+	for rec := range records(l.tail, nil) {
+		all = append(all, rec)
 	}
 	return all
 }
@@ -175,7 +176,7 @@ func (k *Kernel) notice(rec *imalog.Record) {
 	buf, name := rec.Buf(), rec.Name()
 	switch {
 	case rec.BootAggregate():
-		*k = Kernel{Records: k.Records, Size: k.Size, Headless: k.Headless, old: k.old, first: k.first, refused: k.refused}
+		k.ThisBoot = ThisBoot{}
 	case buf == nil:
 		return
 	case name == "kernel_version": // label kernel_info, measured at every boot
@@ -188,7 +189,7 @@ func (k *Kernel) notice(rec *imalog.Record) {
 		if name == events.KexecLoad {
 			k.Segment = f.SegmentSize
 		}
-		if size := imalog.HeaderSize + k.Size; k.Headless && f.Count >= uint64(k.Records) && f.ListSize >= size {
+		if size := imalog.HeaderSize + k.Size; k.headless && f.Count >= uint64(k.Records) && f.ListSize >= size {
 			k.deleted, k.gone = f.Count-uint64(k.Records), f.ListSize-size
 		}
 	}

@@ -5,7 +5,6 @@ package vmtest
 import (
 	"testing"
 
-	"github.com/imakexec/imakexec/handover"
 	"github.com/imakexec/imakexec/imalog"
 	"github.com/imakexec/imakexec/kexecseg"
 )
@@ -65,10 +64,7 @@ var exclusion = Scenario{Name: "exclusion", Boots: []func(*Guest){
 		g.Check(kexecseg.Load(img), "load")
 		jump(g)
 	},
-	func(g *Guest) {
-		arriveAs(g, handover.Complete)
-		g.Capture("end")
-	},
+	arrivesWhole,
 }}
 
 func TestDigestExclusion(t *testing.T) {

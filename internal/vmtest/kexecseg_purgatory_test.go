@@ -70,10 +70,7 @@ var flipped = Scenario{Name: "flipped", Boots: []func(*Guest){
 		g.Check(kexecseg.Load(img), "load")
 		jump(g)
 	},
-	func(g *Guest) {
-		arriveAs(g, handover.Complete)
-		g.Capture("end")
-	},
+	arrivesWhole,
 }}
 
 // placeOf finds a byte to change: in the middle of the kernel or of the initrd, or
@@ -125,10 +122,7 @@ var sse = Scenario{Name: "sse", Boots: []func(*Guest){
 		g.Check(kexecseg.Load(img), "load")
 		jump(g)
 	},
-	func(g *Guest) {
-		arriveAs(g, handover.Complete)
-		g.Capture("end")
-	},
+	arrivesWhole,
 }}
 
 // The purgatory switches SSE on before it uses it.

@@ -168,10 +168,7 @@ var limited = Scenario{Name: "limited", Boots: []func(*Guest){
 		g.WriteFile("/proc/sys/kernel/kexec_load_limit_reboot", "4")
 		execute(g, load(g, nil))
 	},
-	func(g *Guest) {
-		arriveAs(g, handover.Complete)
-		g.Capture("end")
-	},
+	arrivesWhole,
 }}
 
 func TestLoadLimitOfFour(t *testing.T) {

@@ -85,6 +85,12 @@ func arriveAs(g *Guest, want handover.Verdict) *handover.Report {
 	return r
 }
 
+// arrivesWhole is the last boot of many scenarios.
+func arrivesWhole(g *Guest) {
+	arriveAs(g, handover.Complete)
+	g.Capture("end")
+}
+
 // names returns the names of a list's records; what has none, its template.
 func names(t *testing.T, list []byte) []string {
 	t.Helper()
@@ -237,10 +243,7 @@ var outgrown = Scenario{Name: "outgrown", Boots: []func(*Guest){
 		}
 		execute(g, h)
 	},
-	func(g *Guest) {
-		arriveAs(g, handover.Complete)
-		g.Capture("end")
-	},
+	arrivesWhole,
 }}
 
 func TestOutgrownBuffer(t *testing.T) {
@@ -264,10 +267,7 @@ var reload = Scenario{Name: "reload", Boots: []func(*Guest){
 		}
 		execute(g, h)
 	},
-	func(g *Guest) {
-		arriveAs(g, handover.Complete)
-		g.Capture("end")
-	},
+	arrivesWhole,
 }}
 
 func TestLoadTenTimes(t *testing.T) {

@@ -26,7 +26,7 @@ type parser struct {
 	all     []byte // the tree, totalsize bytes
 	structs block
 	strings block
-	names   string // the strings block
+	names   string // the same bytes, of which all names are parts
 	at      uint64 // offset in all
 }
 
@@ -53,12 +53,11 @@ func Parse(b []byte) (*Tree, error) {
 	if v, c := be.Uint32(b[20:]), be.Uint32(b[24:]); v < compatible || c > version {
 		return fail(20, "version %d, compatible with %d, and %d is the one that is read", v, c, version)
 	}
-	p := &parser{all: bytes.Clone(b[:total])}
+	p := &parser{all: bytes.Clone(b[:total]), names: string(b[:total])}
 	var ok bool
 	if p.strings, ok = p.block(12, 32); !ok {
 		return fail(12, "the strings block is outside the tree")
 	}
-	p.names = string(p.all[p.strings.start:p.strings.end])
 	if p.structs, ok = p.block(8, 36); !ok {
 		return fail(8, "the structure block is outside the tree")
 	}
@@ -191,7 +190,7 @@ func (p *parser) property() (Property, error) {
 	if uint64(size) > p.structs.end-p.at {
 		return Property{}, p.failf("a property of %d bytes passes the end of the structure block", size)
 	}
-	name, err := p.name(uint64(nameoff))
+	name, err := p.text(p.strings.start+uint64(nameoff), p.strings.end)
 	if err != nil {
 		return Property{}, err
 	}
@@ -209,21 +208,11 @@ func (p *parser) align() { p.at = (p.at + 3) &^ 3 }
 // text reads up to a NUL that comes before end.
 func (p *parser) text(at, end uint64) (string, error) {
 	if at < end {
-		if i := bytes.IndexByte(p.all[at:end], 0); i >= 0 {
-			return string(p.all[at : at+uint64(i)]), nil
+		if i := strings.IndexByte(p.names[at:end], 0); i >= 0 {
+			return p.names[at : at+uint64(i)], nil
 		}
 	}
 	return "", p.failf("a name at %#x has no end", at)
-}
-
-// name returns the name at an offset in the strings block. Names share its memory.
-func (p *parser) name(off uint64) (string, error) {
-	if off < uint64(len(p.names)) {
-		if i := strings.IndexByte(p.names[off:], 0); i >= 0 {
-			return p.names[off : off+uint64(i)], nil
-		}
-	}
-	return "", p.failf("a name at %#x has no end", p.strings.start+off)
 }
 
 // afterNUL returns the offset after the next NUL, which text has found.

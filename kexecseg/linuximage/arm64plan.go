@@ -85,8 +85,7 @@ func (p *armPlan) image(ctx context.Context, planner *kexecseg.Planner) (*kexecs
 		if err == nil {
 			break
 		}
-		var none *kexecseg.PlacementError
-		if !errors.As(err, &none) || initrd == nil || none.Piece.Name != initrd.Name {
+		if !initrd.hasNoPlace(err) {
 			return nil, err
 		}
 		first = cmp.Or(first, err)

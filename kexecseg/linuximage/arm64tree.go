@@ -166,11 +166,8 @@ func (t *armTree) setSeeds() error {
 
 // setCmdline sets bootargs; a NUL in it would end it early.
 func (t *armTree) setCmdline(cmdline string) error {
-	if i := strings.IndexByte(cmdline, 0); i >= 0 {
-		return fmt.Errorf("linuximage: the command line has a NUL at byte %d", i)
-	}
-	if n := len(cmdline); n > armCmdlineMax {
-		return fmt.Errorf("linuximage: the command line has %d bytes, and an arm64 kernel takes %d", n, armCmdlineMax)
+	if err := checkCmdline(cmdline, armCmdlineMax); err != nil {
+		return err
 	}
 	t.chosen.Set(propArgs, append([]byte(cmdline), 0))
 	return nil

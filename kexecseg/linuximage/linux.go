@@ -18,6 +18,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/imakexec/imakexec/kexecseg"
 )
@@ -160,4 +161,16 @@ func totalRAM(root fs.FS) (uint64, error) {
 		return 0, fmt.Errorf("linuximage: /proc/meminfo: %w", err)
 	}
 	return kib << 10, nil
+}
+
+// checkCmdline refuses a command line that the kernel would cut, at so many bytes or at
+// a NUL.
+func checkCmdline(cmdline string, most uint64) error {
+	if n := uint64(len(cmdline)); n > most {
+		return fmt.Errorf("linuximage: the command line has %d bytes, and this kernel takes %d", n, most)
+	}
+	if i := strings.IndexByte(cmdline, 0); i >= 0 {
+		return fmt.Errorf("linuximage: the command line has a NUL at byte %d", i)
+	}
+	return nil
 }

@@ -2,6 +2,7 @@ package linuximage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/imakexec/imakexec/kexecseg"
@@ -48,4 +49,10 @@ func assemble(ctx context.Context, planner *kexecseg.Planner, parts ...*part) ([
 		segments = append(segments, p.Segment)
 	}
 	return segments, nil
+}
+
+// hasNoPlace reports whether an error of assemble is that of this part, if there is one.
+func (p *part) hasNoPlace(err error) bool {
+	var none *kexecseg.PlacementError
+	return p != nil && errors.As(err, &none) && none.Piece.Name == p.Name
 }

@@ -3,7 +3,6 @@ package linuximage
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -32,11 +31,8 @@ type x86Plan struct {
 }
 
 func (p *x86Plan) image(ctx context.Context, planner *kexecseg.Planner) (*kexecseg.Image, error) {
-	if n := uint64(len(p.cmdline)); n > p.kernel.cmdline {
-		return nil, fmt.Errorf("linuximage: the command line has %d bytes, and this kernel takes %d", n, p.kernel.cmdline)
-	}
-	if i := strings.IndexByte(p.cmdline, 0); i >= 0 {
-		return nil, fmt.Errorf("linuximage: the command line has a NUL at byte %d", i)
+	if err := checkCmdline(p.cmdline, p.kernel.cmdline); err != nil {
+		return nil, err
 	}
 	nodes, err := p.nodes()
 	if err != nil {
@@ -59,8 +55,7 @@ func (p *x86Plan) image(ctx context.Context, planner *kexecseg.Planner) (*kexecs
 	}
 	img := &kexecseg.Image{Flags: kexecseg.ArchX86_64}
 	img.Segments, err = assemble(ctx, planner, kernel, initrd, ima, params, check)
-	var none *kexecseg.PlacementError
-	if errors.As(err, &none) && initrd != nil && none.Piece.Name == initrd.Name && p.kernel.above4G {
+	if initrd.hasNoPlace(err) && p.kernel.above4G {
 		// initrd_addr_max is for boot loaders that know no other place.
 		initrd.Max = 0
 		img.Segments, err = assemble(ctx, planner, kernel, initrd, ima, params, check)

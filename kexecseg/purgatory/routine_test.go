@@ -57,7 +57,7 @@ func (r routine) run(t testing.TB, data []byte, times int) (digest [32]byte) {
 // program makes a static ELF64 executable of one segment: headers, the code at an
 // address of its alignment, the caller, the state, the padded data.
 func (r routine) program(data []byte, times int) []byte {
-	const base, codeAt = 0x400000, 0x1000
+	const codeAt = 0x1000
 	le := binary.LittleEndian
 	code := []byte(binaryCode)
 	callerAt := codeAt + len(code)
@@ -91,29 +91,11 @@ func (r routine) program(data []byte, times int) []byte {
 	c = append(c, 0xba, 32, 0, 0, 0, 0x0f, 0x05)               //   32)
 	c = append(c, 0xb8, 60, 0, 0, 0, 0x31, 0xff, 0x0f, 0x05)   // exit(0)
 
-	b := make([]byte, codeAt, dataAt+len(padded))
-	copy(b, "\x7fELF\x02\x01\x01")
-	le.PutUint16(b[16:], 2)  // executable
-	le.PutUint16(b[18:], 62) // x86-64
-	le.PutUint32(b[20:], 1)
-	le.PutUint64(b[24:], base+uint64(callerAt))
-	le.PutUint64(b[32:], 64) // program headers
-	le.PutUint16(b[52:], 64)
-	le.PutUint16(b[54:], 56)
-	le.PutUint16(b[56:], 1)
-	ph := b[64:]
-	le.PutUint32(ph, 1)     // PT_LOAD
-	le.PutUint32(ph[4:], 7) // to be read, written and run
-	le.PutUint64(ph[16:], base)
-	le.PutUint64(ph[24:], base)
-	le.PutUint64(ph[32:], uint64(dataAt+len(padded)))
-	le.PutUint64(ph[40:], uint64(dataAt+len(padded)))
-	le.PutUint64(ph[48:], 0x1000)
-	b = append(append(b, code...), c...)
-	b = append(b, make([]byte, stateAt-len(b))...)
+	b := append(code, c...) // at codeAt
+	b = append(b, make([]byte, stateAt-codeAt-len(b))...)
 	for _, w := range []uint32{0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19} {
 		b = le.AppendUint32(b, w)
 	}
 	b = append(b, make([]byte, 32)...)
-	return append(b, padded...)
+	return testenv.ELF(append(b, padded...), codeAt, callerAt)
 }
